@@ -1,0 +1,80 @@
+"""What can go wrong, sorted by whose turn it is to act; the exit code says so.
+
+2 the command line or the recipe, 3 an input, 4 memory or disk, 130 interrupted, 1 a defect of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Location:
+    """A place in a recipe: file, 1-based line, 1-based column."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a recipe: where, what, and (where there is one) what to write instead."""
+
+    where: Location
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" + (f"; {self.hint}" if self.hint else "")
+
+
+class PlaitError(Exception):
+    """Base of every error a user can cause. Its text is one fact a line and needs no stack trace."""
+
+    exit_code = 1
+
+
+class UsageError(PlaitError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class RecipeError(PlaitError):
+    """The recipe is wrong; ``problems`` lists every mistake found, in file order."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.where))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class InputError(PlaitError):
+    """An input is missing, unreadable, or does not fit the others."""
+
+    exit_code = 3
+
+
+class PlanError(PlaitError):
+    """The budget is too small; ``minimum_bytes`` is the least that works."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, minimum_bytes: int) -> None:
+        self.minimum_bytes = minimum_bytes
+        super().__init__(message)
+
+
+class OutputError(PlaitError):
+    """The output cannot be written: no space, no permission, an I/O error."""
+
+    exit_code = 4

@@ -1,0 +1,166 @@
+"""What an op is, and the registry of ops. A new op is one function with `@op`; nothing else changes.
+
+Locality says how an op may be cut into tiles:
+
+========  =====================================================================================
+element   any range of flat elements on its own
+row       ranges aligned to rows (the last dimension)
+reduce    ends a pass: each tile gives a partial, partials fold into a small state
+whole     needs the whole tensor at once, and the plan says how many bytes that takes
+========  =====================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from .graph import Attr, Node, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+Locality: TypeAlias = Literal["element", "row", "reduce", "whole"]
+
+REDUCE_BLOCK_ELEMENTS = 1 << 16
+"""Reductions add up fixed blocks of this many elements, so that no tile size can change a sum."""
+
+
+class Tile(NamedTuple):
+    """A half-open range of flat elements of one tensor."""
+
+    lo: int
+    hi: int
+
+    @property
+    def elements(self) -> int:
+        """How many elements the tile has."""
+        return self.hi - self.lo
+
+
+class Site(NamedTuple):
+    """Where a program runs: what its result may depend on besides the input values."""
+
+    tensor_name: str
+    seed: int
+
+
+Infer: TypeAlias = Callable[[Sequence[TensorSpec], Mapping[str, Attr]], TensorSpec]
+Kernel: TypeAlias = Callable[..., None]
+ScratchBytes: TypeAlias = Callable[[Sequence[TensorSpec], int], int]
+Bind: TypeAlias = Callable[[Mapping[str, Attr], Site], Mapping[str, Attr]]
+
+
+class GraphError(ValueError):
+    """An op was given inputs it is not defined for: a defect in a method, found before anything runs."""
+
+
+def no_scratch(_specs: Sequence[TensorSpec], _elements: int) -> int:
+    """The scratch of an op that needs none."""
+    return 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduction:
+    """How a reduce op goes from tiles to a result; see `OpDef.reduction`.
+
+    ``partial_spec(specs, elements)`` is the spec of one tile's partial for a tile of so many elements (the
+    kernel's output); ``state_spec(specs)`` that of the state for the whole tensor; ``fold(state, partial,
+    tile)`` puts a partial into the state and is called under the tensor's lock; ``finish(state, out)`` writes
+    the result (the node's spec) once every tile is in. Both must be independent of the order of tiles.
+    """
+
+    partial_spec: Callable[[Sequence[TensorSpec], int], TensorSpec]
+    state_spec: Callable[[Sequence[TensorSpec]], TensorSpec]
+    fold: Callable[[torch.Tensor, torch.Tensor, Tile], None]
+    finish: Callable[[torch.Tensor, torch.Tensor], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpDef:
+    """One op.
+
+    ``kernel(out, ins, scratch, tile, **attrs)`` computes one tile: ``out`` and ``ins`` are 1-D tensors of the
+    tile's elements (a finished reduction comes whole), ``scratch`` a 1-D uint8 tensor of ``scratch_bytes``.
+    It allocates nothing and keeps no state. ``infer(specs, attrs)`` gives the output's spec or raises
+    GraphError. ``inplace`` lists the inputs whose storage the output may take over. ``bind(attrs, site)`` gives
+    the attrs that depend on the tensor's name and the seed. Ops without a kernel (load, write) are IO.
+    """
+
+    name: str
+    locality: Locality
+    infer: Infer
+    kernel: Kernel | None
+    doc: str
+    scratch_bytes: ScratchBytes = no_scratch
+    inplace: tuple[int, ...] = ()
+    bind: Bind | None = None
+    reduction: Reduction | None = None
+
+    def __call__(self, *inputs: Node, **attrs: Attr) -> Node:
+        """Build the node: ``sub(x, base)``. Raises GraphError if the specs do not fit."""
+        spec = self.infer([node.spec for node in inputs], attrs)
+        return Node(self, inputs, attrs.items(), spec)
+
+
+_OPS: dict[str, OpDef] = {}
+
+
+def op(
+    name: str,
+    *,
+    locality: Locality = "element",
+    infer: Infer,
+    scratch_bytes: ScratchBytes = no_scratch,
+    inplace: tuple[int, ...] = (),
+    bind: Bind | None = None,
+    reduction: Reduction | None = None,
+) -> Callable[[Kernel], OpDef]:
+    """Register a kernel as an op. The kernel's docstring becomes the op's description."""
+
+    def register(kernel: Kernel) -> OpDef:
+        if (locality == "reduce") != (reduction is not None):
+            raise ValueError(f"op {name!r}: a reduce op, and no other, has a reduction")
+        doc = (kernel.__doc__ or "").strip()
+        return _add(OpDef(name, locality, infer, kernel, doc, scratch_bytes, inplace, bind, reduction))
+
+    return register
+
+
+def io_op(name: str, *, infer: Infer, doc: str) -> OpDef:
+    """Register an op that the executor itself carries out (load, write)."""
+    return _add(OpDef(name, "element", infer, None, doc))
+
+
+def _add(definition: OpDef) -> OpDef:
+    if definition.name in _OPS:
+        raise ValueError(f"op {definition.name!r} is defined twice")
+    _OPS[definition.name] = definition
+    return definition
+
+
+def ops() -> Mapping[str, OpDef]:
+    """Every registered op by name."""
+    return dict(_OPS)
+
+
+def same_shape(specs: Sequence[TensorSpec], op_name: str) -> TensorSpec:
+    """The specs' common shape and dtype as the first spec; GraphError if they differ."""
+    first = specs[0]
+    for spec in specs[1:]:
+        if spec.shape != first.shape or spec.dtype != first.dtype:
+            raise GraphError(f"{op_name}: {list(first.shape)} {first.dtype} and {list(spec.shape)} {spec.dtype}")
+    return first
+
+
+def require_space(specs: Sequence[TensorSpec], space: str, op_name: str) -> None:
+    """GraphError unless every spec is in ``space``."""
+    for spec in specs:
+        if spec.space != space:
+            raise GraphError(f"{op_name} takes a {space}, not a {spec.space}")
+
+
+def attrs_of(node: Node) -> dict[str, Any]:
+    """A node's attributes as keyword arguments."""
+    return dict(node.attrs)

@@ -1,0 +1,1 @@
+"""Model folders in and out: headers, ranged reads, layer stacks, configs, shards, cards."""

@@ -1,0 +1,1 @@
+"""Ops and merge methods. Importing this package registers all of them."""

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
 import networkx as nx
-import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    import torch
 
     from .model import StoredTensor
     from .opdef import OpDef
@@ -55,9 +56,7 @@ class TensorSpec:
         """Elements along the last dimension: what a row op keeps together. A 1-D tensor is one row."""
         return self.shape[-1] if self.shape else 1
 
-    def with_(
-        self, *, dtype: torch.dtype | None = None, space: Space | None = None
-    ) -> TensorSpec:
+    def with_(self, *, dtype: torch.dtype | None = None, space: Space | None = None) -> TensorSpec:
         """The same shape with another dtype or space."""
         return TensorSpec(self.shape, dtype or self.dtype, space or self.space)
 

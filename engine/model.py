@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from .graph import TensorSpec
-
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
+
+    from .graph import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)

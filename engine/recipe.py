@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
-from .methoddef import Value
-
 if TYPE_CHECKING:
     from .errors import Location, Problem
+    from .methoddef import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,11 @@ class Setting:
 
 
 Parameters: TypeAlias = Mapping[str, Setting]
-NO_PARAMETERS: Parameters = MappingProxyType({})
+
+
+def no_parameters() -> Parameters:
+    """The parameters of a scope that gives none."""
+    return MappingProxyType({})
 
 
 def interpolate(gradient: tuple[float, ...], t: float) -> float:
@@ -133,7 +136,7 @@ class Recipe:
     models: tuple[InputModel, ...] = ()
     slices: tuple[Slice, ...] = ()
     modules: tuple[Module, ...] = ()
-    parameters: Parameters = NO_PARAMETERS
+    parameters: Parameters = field(default_factory=no_parameters)
     dtype: str | None = None
     out_dtype: str | None = None
     seed: int | None = None

@@ -1,0 +1,1 @@
+"""Example recipes and the family of small models that `plait demo` merges."""

@@ -1,0 +1,1 @@
+"""Ops and merge methods, a file a family."""

@@ -1,0 +1,54 @@
+# Every target makes its own environment in .venv when there is none, or when what it should hold has changed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+# The strict type checker reads the package by its import name; an editable install hides it, so a folder holds a link
+# called `plait` to the root. Rooms and root modules are named, so that it never walks into .venv or the link itself.
+TYPES_ROOT    := build/types
+TYPED_ROOMS   := engine ops loaders views
+TYPED_MODULES := $(patsubst %.py,%,$(filter-out __init__.py,$(wildcard *.py)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint types check bench wheel clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## merge three small models and show the result
+	$(BIN)/plait demo
+
+test: $(READY) ## the tests, a few minutes
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY) ## the tests, the slow ones too
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## strict types over the package
+	mkdir -p $(TYPES_ROOT)
+	ln -sfn ../.. $(TYPES_ROOT)/plait
+	cd $(TYPES_ROOT) && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache \
+		$(TYPED_ROOMS:%=-p plait.%) $(TYPED_MODULES:%=-m plait.%)
+
+check: lint types test ## what has to pass before a commit
+
+bench: $(READY) ## times and memory of a small merge over budgets and workers
+	$(BIN)/python benchmarks/memory_sweep.py --shape 100m
+
+wheel: $(READY) ## dist/plait-*.whl
+	rm -rf build/lib build/bdist.* dist
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+clean: ## remove what the other targets made, the environment too
+	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,dev]'
+	touch $@

@@ -8,7 +8,8 @@ READY  := $(VENV)/.ready
 # called `plait` to the root. Rooms and root modules are named, so that it never walks into .venv or the link itself.
 TYPES_ROOT    := build/types
 TYPED_ROOMS   := engine ops loaders views
-TYPED_MODULES := $(patsubst %.py,%,$(filter-out __init__.py,$(wildcard *.py)))
+TYPED_MODULES := $(patsubst %.py,plait.%,$(filter-out __init__.py,$(wildcard *.py)))
+TYPED_SCRIPTS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint types check bench wheel clean
@@ -29,11 +30,12 @@ lint: $(READY) ## style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY) ## strict types over the package
+types: $(READY) ## strict types over the package and the benchmarks
 	mkdir -p $(TYPES_ROOT)
 	ln -sfn ../.. $(TYPES_ROOT)/plait
-	cd $(TYPES_ROOT) && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache \
-		$(TYPED_ROOMS:%=-p plait.%) $(TYPED_MODULES:%=-m plait.%)
+	cd $(TYPES_ROOT) && MYPYPATH=plait/benchmarks ../../$(BIN)/mypy \
+		--config-file ../../pyproject.toml --cache-dir ../../.mypy_cache \
+		$(TYPED_ROOMS:%=-p plait.%) $(TYPED_MODULES:%=-m %) $(TYPED_SCRIPTS:%=-m %)
 
 check: lint types test ## what has to pass before a commit
 

@@ -64,6 +64,15 @@ class TensorRole:
     leading: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One weight file of an input: its size and the sha256 of its header, as they were when it was read."""
+
+    path: str
+    size_bytes: int
+    header_sha256: str
+
+
 @dataclass(frozen=True)
 class Model:
     """An input, headers only.
@@ -71,7 +80,7 @@ class Model:
     ``tensors`` is in the model's order: leading tensors, layers 0 to L - 1, trailing tensors; inside each
     group as the files hold them. ``primary`` is the prefix of the stack that ``layer_range`` counts.
     ``config`` is the parsed config.json. ``aliases`` maps the name of a tied weight that is not stored
-    (``lm_head.weight``) to the stored tensor it shares.
+    (``lm_head.weight``) to the stored tensor it shares. ``files`` are the weight files in name order.
     """
 
     reference: str
@@ -83,6 +92,7 @@ class Model:
     config: Mapping[str, object] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     vocabulary_rows: int | None = None
+    files: tuple[StoredFile, ...] = ()
 
     @property
     def layers(self) -> int:

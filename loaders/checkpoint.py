@@ -1,0 +1,225 @@
+"""Model folders: find one, list its weight files, read their headers, and say what the model is made of."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from pathlib import Path
+from sys import intern
+from typing import TYPE_CHECKING
+
+from ..engine.errors import InputError
+from ..engine.graph import TensorSpec
+from ..engine.model import Model, StoredFile, StoredTensor
+from .architecture import infer_architecture
+from .safetensors_file import read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+
+_SUFFIX = ".safetensors"
+_INDEX_SUFFIX = ".safetensors.index.json"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_OTHER_WEIGHTS = (*_PICKLES, ".gguf", ".h5", ".msgpack", ".npz", ".onnx")
+_SHARD = re.compile(r"^(.+)-(\d+)-of-(\d+)\.safetensors$")
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?$")
+
+
+def open_model(reference: str, folder: Path) -> Model:
+    """Read the headers of a model folder; no tensor is read.
+
+    ``reference`` is what the recipe calls the model. Raises InputError, naming the file and where there is one the
+    tensor, if the folder, its index, its config or a header is not as it should be.
+    """
+    if not folder.is_dir():
+        what = "is a file; a model is named by its folder" if folder.exists() else "does not exist"
+        raise InputError(f"{folder}: {what} (model {reference})")
+    config = read_config(folder)
+    names, index, index_path = _weight_files(folder)
+    files, tensors = [], []
+    holders: dict[str, str] = {}
+    specs: dict[tuple[torch.dtype, tuple[int, ...]], TensorSpec] = {}
+    for name in names:
+        path = str(folder / name)
+        header = read_header(path)
+        files.append(StoredFile(path, header.file_bytes, header.sha256))
+        for tensor, entry in header.entries.items():
+            if tensor in holders:
+                raise InputError(f"{path}: tensor {tensor!r} is also in {holders[tensor]}")
+            holders[tensor] = name
+            key = (entry.dtype, entry.shape)
+            spec = specs.get(key)
+            if spec is None:
+                spec = specs[key] = TensorSpec(entry.shape, entry.dtype)
+            tensors.append(StoredTensor(reference, tensor, spec, path, entry.offset_bytes))
+    for tensor, name in index.items():
+        if holders.get(tensor) != name:
+            held = f"it is in {holders[tensor]}" if tensor in holders else "no file of the model holds it"
+            raise InputError(f"{index_path}: tensor {tensor!r} is listed in {name}, but {held}")
+    architecture = infer_architecture(tensors, config)
+    return Model(
+        reference=reference,
+        folder=str(folder),
+        tensors={tensor.name: tensor for tensor in architecture.order},
+        roles=architecture.roles,
+        stacks=architecture.stacks,
+        primary=architecture.primary,
+        config=config,
+        aliases=architecture.aliases,
+        vocabulary_rows=architecture.vocabulary_rows,
+        files=tuple(files),
+    )
+
+
+def read_config(folder: Path) -> dict[str, object]:
+    """Parse a folder's config.json; a folder without one gives {}. Raises InputError."""
+    path = folder / "config.json"
+    return _read_json(path) if path.exists() else {}
+
+
+def locate(path_text: str, *, recipe_folder: Path, maps: Mapping[str, str]) -> Path:
+    """Find the folder of a model that a recipe names.
+
+    ``maps`` (reference to path, from the command line) is asked first. Then the text is a path: absolute or from
+    the home folder, else from the recipe's folder, else from the working directory. Raises InputError that says
+    where it looked and what to do.
+    """
+    if path_text in maps:
+        mapped = Path(maps[path_text]).expanduser()
+        if not mapped.exists():
+            raise InputError(f"--map {path_text}={maps[path_text]}: {mapped} does not exist")
+        return mapped
+    places = _places(path_text, recipe_folder)
+    found = [place for place in places if place.is_dir()] or [place for place in places if place.exists()]
+    if found:
+        return found[0]
+    looked = ", ".join(str(place) for place in places)
+    advice = [f"did you mean {near}?"] if (near := _nearest(places)) else []
+    if _HUB_ID.match(path_text):
+        advice.append(
+            f"it looks like a Hub id, and models are not downloaded yet: name a local copy with --map {path_text}=PATH"
+        )
+    raise InputError("; ".join([f"model {path_text}: not found (looked at {looked})", *advice]))
+
+
+def _places(path_text: str, recipe_folder: Path) -> list[Path]:
+    """Where a path of a recipe may lead, best first."""
+    texts = [path_text]
+    if os.sep == "/" and "\\" in path_text:
+        # Recipes written on Windows run elsewhere too.
+        texts.append(path_text.replace("\\", "/"))
+    places: list[Path] = []
+    for text in texts:
+        try:
+            path = Path(text).expanduser()
+        except RuntimeError:  # "~name" of nobody on this machine
+            path = Path(text)
+        places += [path] if path.is_absolute() else [recipe_folder / path, Path.cwd() / path]
+    return list(dict.fromkeys(places))
+
+
+def _nearest(places: Sequence[Path]) -> str | None:
+    """The folder beside a missing one whose name is most like it."""
+    for place in places:
+        try:
+            siblings = {path.name: path for path in place.parent.iterdir() if path.is_dir()}
+        except OSError:
+            continue
+        near = difflib.get_close_matches(place.name, siblings, n=1)
+        if near:
+            return str(siblings[near[0]])
+    return None
+
+
+def _weight_files(folder: Path) -> tuple[list[str], dict[str, str], Path | None]:
+    """The names of a folder's weight files in order, its index (tensor to file name) and the index's path."""
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if f"model{_SUFFIX}" in names:
+        return [f"model{_SUFFIX}"], {}, None
+    indexes = [name for name in names if name.endswith(_INDEX_SUFFIX)]
+    index_name = f"model{_INDEX_SUFFIX}" if f"model{_INDEX_SUFFIX}" in indexes else None
+    if index_name is None and len(indexes) == 1:
+        index_name = indexes[0]
+    if index_name is not None:
+        path = folder / index_name
+        index = _read_index(path)
+        files = sorted(set(index.values()))
+        missing = [name for name in files if name not in names]
+        if missing:
+            raise InputError(
+                f"{path}: {len(missing)} of {len(files)} files are not in the folder, first {missing[0]}; "
+                "is a download incomplete?"
+            )
+        return files, index, path
+    files = [name for name in names if name.endswith(_SUFFIX)]
+    if not files:
+        raise InputError(_no_weights(folder, names))
+    return _one_set(folder, files), {}, None
+
+
+def _one_set(folder: Path, files: list[str]) -> list[str]:
+    """Of safetensors files without an index, those that make up the model."""
+    shards = [match for name in files if (match := _SHARD.match(name))]
+    if not shards:
+        if files == ["adapter_model.safetensors"]:
+            raise InputError(f"{folder}: holds an adapter, not a model; name it as MODEL+ADAPTER")
+        return [name for name in files if name != "adapter_model.safetensors"]
+    # consolidated.safetensors beside model-00001-of-00002.safetensors is the same model once more.
+    sets = {(match[1], match[3]) for match in shards}
+    stem, total = ("model", next((count for name, count in sets if name == "model"), shards[0][3]))
+    if (stem, total) not in sets:
+        stem, total = shards[0][1], shards[0][3]
+    chosen = [match for match in shards if (match[1], match[3]) == (stem, total)]
+    numbers = {int(match[2]) for match in chosen}
+    missing = sorted(set(range(1, int(total) + 1)) - numbers) if 0 not in numbers else []
+    if missing:
+        raise InputError(
+            f"{folder}: file {missing[0]} of {int(total)} ({stem}-*-of-{total}{_SUFFIX}) is missing; "
+            "is a download incomplete?"
+        )
+    return [match[0] for match in chosen]
+
+
+def _no_weights(folder: Path, names: Sequence[str]) -> str:
+    """Why a folder without safetensors files cannot be read."""
+    others = [name for name in names if name.endswith(_OTHER_WEIGHTS) and name != "training_args.bin"]
+    if others:
+        suffix = Path(others[0]).suffix
+        kind = "pickled" if suffix in _PICKLES else suffix[1:].upper()
+        return f"{folder}: holds no safetensors files, and {kind} weights ({others[0]}) are not read yet"
+    inner = sorted(path.parent.name for path in folder.glob(f"*/*{_SUFFIX}"))
+    if inner:
+        return f"{folder}: holds no safetensors files, but its folder {inner[0]} does; name that one"
+    return f"{folder}: holds no safetensors files"
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """Parse an index and check its file names: a name leads nowhere but to the index's own folder."""
+    weight_map = _read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{path}: has no weight_map")
+    index: dict[str, str] = {}
+    for tensor, name in weight_map.items():
+        if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\:\0"):
+            raise InputError(f"{path}: tensor {tensor!r}: {name!r} is not the name of a file in this folder")
+        index[tensor] = intern(name)
+    return index
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    """Parse a JSON object. Raises InputError with the line of the mistake."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: not a JSON object")
+    return value

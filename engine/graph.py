@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Space: TypeAlias = Literal["weight", "delta", "sign", "state"]
 """What the numbers mean: model weights, a task vector (weight minus base), a ±1 vote, or a reduction."""
 
-Attr: TypeAlias = "int | float | bool | str | torch.dtype | tuple[float, ...] | None"
+Attr: TypeAlias = "int | float | bool | str | torch.dtype | tuple[int, ...] | tuple[float, ...] | None"
 
 
 @dataclass(frozen=True, slots=True)

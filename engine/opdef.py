@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
 
 from .graph import Attr, Node, TensorSpec
-
-if TYPE_CHECKING:
-    import torch
 
 Locality: TypeAlias = Literal["element", "row", "reduce", "whole"]
 
@@ -50,6 +49,7 @@ Infer: TypeAlias = Callable[[Sequence[TensorSpec], Mapping[str, Attr]], TensorSp
 Kernel: TypeAlias = Callable[..., None]
 ScratchBytes: TypeAlias = Callable[[Sequence[TensorSpec], int], int]
 Bind: TypeAlias = Callable[[Mapping[str, Attr], Site], Mapping[str, Attr]]
+Simplify: TypeAlias = Callable[[Sequence[Node], Mapping[str, Attr]], "Node | None"]
 
 
 class GraphError(ValueError):
@@ -63,17 +63,18 @@ def no_scratch(_specs: Sequence[TensorSpec], _elements: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reduction:
-    """How a reduce op goes from tiles to a result; see `OpDef.reduction`.
+    """How a reduce op goes from tiles to a result, the same for any order and size of tiles.
 
-    ``partial_spec(specs, elements)`` is the spec of one tile's partial for a tile of so many elements (the
-    kernel's output); ``state_spec(specs)`` that of the state for the whole tensor; ``fold(state, partial,
-    tile)`` puts a partial into the state and is called under the tensor's lock; ``finish(state, out)`` writes
-    the result (the node's spec) once every tile is in. Both must be independent of the order of tiles.
+    A pass has a fixed ``block_elements``, and every tile starts at a multiple of it. The kernel (called with
+    ``block_elements`` as a keyword) writes a tile's partial; ``fold(state, partial, tile, block_elements)`` puts
+    it into the tensor's state, one caller at a time; ``finish(state, out)`` writes the result, a tensor of the
+    node's spec, once every tile is in. The first two specs are those of ``(inputs, elements, block_elements)``
+    for a tile of so many elements and for the whole tensor.
     """
 
-    partial_spec: Callable[[Sequence[TensorSpec], int], TensorSpec]
-    state_spec: Callable[[Sequence[TensorSpec]], TensorSpec]
-    fold: Callable[[torch.Tensor, torch.Tensor, Tile], None]
+    partial_spec: Callable[[Sequence[TensorSpec], int, int], TensorSpec]
+    state_spec: Callable[[Sequence[TensorSpec], int, int], TensorSpec]
+    fold: Callable[[torch.Tensor, torch.Tensor, Tile, int], None]
     finish: Callable[[torch.Tensor, torch.Tensor], None]
 
 
@@ -82,10 +83,12 @@ class OpDef:
     """One op.
 
     ``kernel(out, ins, scratch, tile, **attrs)`` computes one tile: ``out`` and ``ins`` are 1-D tensors of the
-    tile's elements (a finished reduction comes whole), ``scratch`` a 1-D uint8 tensor of ``scratch_bytes``.
-    It allocates nothing and keeps no state. ``infer(specs, attrs)`` gives the output's spec or raises
-    GraphError. ``inplace`` lists the inputs whose storage the output may take over. ``bind(attrs, site)`` gives
-    the attrs that depend on the tensor's name and the seed. Ops without a kernel (load, write) are IO.
+    tile's elements (a finished reduction comes whole), ``scratch`` a 1-D uint8 tensor of ``scratch_bytes``. It
+    allocates nothing of a tile's size and keeps no state. ``infer(specs, attrs)`` gives the output's spec or
+    raises GraphError. ``inplace`` lists the inputs whose storage the output may take over.
+    ``bind(attrs, site)`` gives the attrs that depend on the tensor's name and the seed, merged over the node's.
+    ``simplify(inputs, attrs)`` may return a node with the same value that costs less. Ops without a kernel
+    (load, write) are IO.
     """
 
     name: str
@@ -96,12 +99,14 @@ class OpDef:
     scratch_bytes: ScratchBytes = no_scratch
     inplace: tuple[int, ...] = ()
     bind: Bind | None = None
+    simplify: Simplify | None = None
     reduction: Reduction | None = None
 
     def __call__(self, *inputs: Node, **attrs: Attr) -> Node:
         """Build the node: ``sub(x, base)``. Raises GraphError if the specs do not fit."""
         spec = self.infer([node.spec for node in inputs], attrs)
-        return Node(self, inputs, attrs.items(), spec)
+        simpler = self.simplify(inputs, attrs) if self.simplify is not None else None
+        return simpler if simpler is not None else Node(self, inputs, attrs.items(), spec)
 
 
 _OPS: dict[str, OpDef] = {}
@@ -115,6 +120,7 @@ def op(
     scratch_bytes: ScratchBytes = no_scratch,
     inplace: tuple[int, ...] = (),
     bind: Bind | None = None,
+    simplify: Simplify | None = None,
     reduction: Reduction | None = None,
 ) -> Callable[[Kernel], OpDef]:
     """Register a kernel as an op. The kernel's docstring becomes the op's description."""
@@ -123,7 +129,7 @@ def op(
         if (locality == "reduce") != (reduction is not None):
             raise ValueError(f"op {name!r}: a reduce op, and no other, has a reduction")
         doc = (kernel.__doc__ or "").strip()
-        return _add(OpDef(name, locality, infer, kernel, doc, scratch_bytes, inplace, bind, reduction))
+        return _add(OpDef(name, locality, infer, kernel, doc, scratch_bytes, inplace, bind, simplify, reduction))
 
     return register
 
@@ -161,6 +167,17 @@ def require_space(specs: Sequence[TensorSpec], space: str, op_name: str) -> None
             raise GraphError(f"{op_name} takes a {space}, not a {spec.space}")
 
 
-def attrs_of(node: Node) -> dict[str, Any]:
-    """A node's attributes as keyword arguments."""
-    return dict(node.attrs)
+def _infer_load(_specs: Sequence[TensorSpec], attrs: Mapping[str, Attr]) -> TensorSpec:
+    shape, dtype = attrs["shape"], attrs["dtype"]
+    if not isinstance(shape, tuple) or not isinstance(dtype, torch.dtype):
+        raise GraphError("load takes a shape and a dtype")
+    return TensorSpec(tuple(int(extent) for extent in shape), dtype, "weight")
+
+
+def _infer_write(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> TensorSpec:
+    require_space(specs, "weight", "write")
+    return specs[0]
+
+
+load = io_op("load", infer=_infer_load, doc="Read a stored tensor; ``slot`` counts the tensor's leaves.")
+write = io_op("write", infer=_infer_write, doc="Write the tensor into its shard.")

@@ -1,0 +1,230 @@
+"""The command line: arguments in, API call, view out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from .engine.errors import PlaitError, UsageError
+from .version import VERSION
+
+INTERRUPTED = 130
+DEFECT = 1
+
+app = typer.Typer(
+    name="plait",
+    help="Merge language models in the memory you have.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"plait {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="YAML recipe, or - for standard input.")],
+    out: Annotated[Path | None, typer.Argument(help="New or empty folder; not needed with --dry-run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, predict, print the graph; write nothing.")] = False,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Bound on the peak resident memory of the process: 400MiB, 2GiB, 5GB.", metavar="SIZE"),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="CPU workers; default the usable cores.")] = None,
+    seed: Annotated[int | None, typer.Option(help="For randomised methods; default the recipe's, else 0.")] = None,
+    shard_size: Annotated[str, typer.Option(help="Bytes a shard at most.", metavar="SIZE")] = "5GB",
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="Use PATH wherever the recipe names REF (repeatable).", metavar="REF=PATH"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished folder.")] = False,
+    tensor: Annotated[
+        str | None, typer.Option(help="With --dry-run: the op graph of one output tensor.", metavar="NAME")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings about the recipe are errors.")] = False,
+    lenient: Annotated[bool, typer.Option("--lenient", help="Near misses in the recipe are warnings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say less.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more; stack traces.")] = False,
+) -> None:
+    """Merge the models of a recipe into a folder."""
+    if out is None and not dry_run:
+        raise UsageError("where to? give OUT, a new or empty folder (or --dry-run to write nothing)")
+    from .api import plan as make_plan
+    from .views import dry_run as dry_run_view
+    from .views import result as result_view
+    from .views.progress import RunProgress
+
+    merge = make_plan(
+        recipe,
+        memory=_size(memory, "--memory"),
+        workers=workers,
+        seed=seed,
+        shard_size=_size(shard_size, "--shard-size") or 0,
+        maps=_maps(maps or []),
+        strict=strict,
+        lenient=lenient,
+    )
+    if dry_run:
+        if as_json:
+            _print_json(merge.report())
+        else:
+            dry_run_view.show(merge, tensor_name=tensor, verbose=verbose)
+        return
+    assert out is not None
+    if not quiet and not as_json:
+        result_view.show_start(merge, out)
+    elif not quiet:
+        result_view.show_warnings(merge)
+    with RunProgress(merge.plan.budget_bytes, enabled=not quiet) as progress:
+        result = merge.run(out, overwrite=overwrite, progress=progress)
+    if as_json:
+        _print_json(asdict(result))
+    elif not quiet:
+        result_view.show(result)
+
+
+@app.command()
+def inspect(
+    models: Annotated[list[str], typer.Argument(help="Model folders.", metavar="MODEL...")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every tensor; stack traces.")] = False,
+) -> None:
+    """Show what model folders hold; reads headers only."""
+    from .loaders.checkpoint import locate, open_model
+    from .views import inspect as inspect_view
+
+    opened = [open_model(model, locate(model, recipe_folder=Path.cwd(), maps={})) for model in models]
+    if as_json:
+        _print_json({"models": [inspect_view.facts(model) for model in opened]})
+    else:
+        inspect_view.show(opened, verbose=verbose)
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """List the merge methods, or show one with its parameters."""
+    from . import ops as _registered
+    from .engine.methoddef import methods as all_methods
+    from .engine.suggest import closest, did_you_mean
+    from .views import methods as methods_view
+
+    assert _registered
+    known = all_methods()
+    if name is not None and name not in known:
+        raise UsageError(
+            f"there is no method {name!r}; {did_you_mean(closest(name, known)) or 'plait methods lists them'}"
+        )
+    chosen = known if name is None else {name: known[name]}
+    if as_json:
+        _print_json({"methods": [methods_view.facts(method) for method in chosen.values()]})
+    elif name is None:
+        methods_view.show_all(known)
+    else:
+        methods_view.show_one(known[name])
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where the merged model goes; default ./demo-output.", metavar="[DIR]")
+    ] = None,
+    memory: Annotated[str | None, typer.Option(help="As for run.", metavar="SIZE")] = None,
+) -> None:
+    """Merge two small specialists and score the result; needs no network."""
+    from .api import plan as make_plan
+    from .examples.specialists import FOLDER, MODELS, RECIPE
+    from .examples.specialists.score import score_folder
+    from .views import demo as demo_view
+    from .views import dry_run as dry_run_view
+    from .views import result as result_view
+    from .views.progress import RunProgress
+
+    out = folder or Path("demo-output")
+    merge = make_plan(RECIPE, memory=_size(memory, "--memory"))
+    dry_run_view.show(merge, tensor_name=None, verbose=False)
+    with RunProgress(merge.plan.budget_bytes, enabled=True) as progress:
+        result = merge.run(out, overwrite=out.exists(), progress=progress)
+    result_view.show(result)
+    scores = {name: score_folder(FOLDER / name) for name in MODELS}
+    scores["merged"] = score_folder(out)
+    demo_view.show_scores(scores)
+
+
+def _size(text: str | None, option: str) -> int | None:
+    from .engine.units import parse_size
+
+    try:
+        return parse_size(text) if text is not None else None
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def _maps(pairs: list[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        # The last "=": a reference may hold one, a path that does can be linked.
+        reference, separator, path = pair.rpartition("=")
+        if not separator or not reference or not path:
+            raise UsageError(f"--map {pair}: write REF=PATH")
+        found[reference] = path
+    return found
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def _fail(error: BaseException, message: str, code: int, *, trace: bool) -> NoReturn:
+    if trace:
+        traceback.print_exception(error)
+    for line in message.splitlines() or [type(error).__name__]:
+        sys.stderr.write(f"error: {line}\n")
+    sys.exit(code)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    arguments = sys.argv[1:]
+    verbose = "-v" in arguments or "--verbose" in arguments
+    try:
+        app(standalone_mode=False)
+    except PlaitError as error:
+        _fail(error, str(error), error.exit_code, trace=verbose)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        _fail(error, "interrupted; the output is not complete", INTERRUPTED, trace=verbose)
+    except BrokenPipeError:
+        # Whoever read our output has gone; so do we, without another word.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        shown = getattr(error, "format_message", None)
+        if shown is not None:  # the command line itself: typer's usage errors
+            getattr(error, "show", lambda: None)()
+            sys.exit(getattr(error, "exit_code", 2))
+        _fail(error, f"this is a defect of plait: {type(error).__name__}: {error}", DEFECT, trace=True)

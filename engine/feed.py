@@ -1,0 +1,153 @@
+"""Hands tiles to workers in the plan's order, pass after pass.
+
+A tensor's next pass may start only when every tile of the one before is in. While the last of them are under
+way, workers go on with the tensors after it, so nobody waits; the plan bounds how many are open.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from .opdef import Site, Tile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .graph import Island, Node
+    from .model import StoredTensor
+    from .plan import Plan, ProgramPlan
+
+
+class OpenIsland:
+    """A tensor under way: its pass, what is out with workers, and the state of its reductions."""
+
+    def __init__(self, island: Island, plan: ProgramPlan, seed: int) -> None:
+        self.plan = plan
+        self.outputs = island.outputs
+        self.leaves = island.leaves
+        self.lock = threading.Lock()
+        self.pass_index = 0
+        self.outstanding = 0
+        self.states: dict[Node, torch.Tensor] = {}
+        self.results: dict[Node, torch.Tensor] = {}
+        self._attrs = _bound_attrs(island, seed)
+        self._tiles: Iterator[Tile]
+        self._next: Tile | None
+        self._begin_pass()
+
+    def attrs(self, node: Node) -> dict[str, Any]:
+        """The keyword arguments of a node's kernel."""
+        return self._attrs[node]
+
+    def leaf(self, node: Node) -> StoredTensor:
+        """The stored tensor that a load node reads here."""
+        slot = node.attr("slot")
+        assert isinstance(slot, int)
+        return self.leaves[slot]
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every tile of the pass is handed out."""
+        return self._next is None
+
+    def next_tile(self) -> Tile | None:
+        """The next tile of the pass, None when all are handed out."""
+        tile, self._next = self._next, next(self._tiles, None)
+        return tile
+
+    def end_pass(self) -> bool:
+        """Finish the pass's reductions and go to the next; True if that was the last one."""
+        for node, state in self.states.items():
+            assert node.op.reduction is not None
+            result = torch.empty(node.spec.shape, dtype=node.spec.dtype)
+            node.op.reduction.finish(state, result)
+            self.results[node] = result
+        self.states = {}
+        self.pass_index += 1
+        if self.pass_index == len(self.plan.passes):
+            return True
+        self._begin_pass()
+        return False
+
+    def _begin_pass(self) -> None:
+        current = self.plan.passes[self.pass_index]
+        self._tiles = current.tiles(self.plan.tile_elements(self.pass_index))
+        self._next = next(self._tiles, None)
+        for node in current.reductions:
+            assert node.op.reduction is not None
+            specs = [source.spec for source in node.inputs]
+            spec = node.op.reduction.state_spec(specs, current.spec.elements, current.block_elements)
+            self.states[node] = torch.zeros(spec.shape, dtype=spec.dtype)
+
+
+def _bound_attrs(island: Island, seed: int) -> dict[Node, dict[str, Any]]:
+    site = Site(island.name, seed)
+    attrs: dict[Node, dict[str, Any]] = {}
+    for node in island.program.nodes:
+        attrs[node] = dict(node.attrs)
+        if node.op.bind is not None:
+            attrs[node].update(node.op.bind(attrs[node], site))
+    return attrs
+
+
+class Task(NamedTuple):
+    """One tile of one pass of one tensor."""
+
+    island: OpenIsland
+    pass_index: int
+    tile: Tile
+
+
+class Feed:
+    """The queue that workers share; safe to call from several threads."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._waiting = deque(plan.sequence)
+        self._open: list[OpenIsland] = []
+        self._changed = threading.Condition()
+        self._stopped = False
+        self.finished = 0
+
+    def take(self) -> Task | None:
+        """The next tile, waiting for one where a pass has to end first; None when nothing is left."""
+        with self._changed:
+            while not self._stopped:
+                for island in self._open:
+                    tile = island.next_tile()
+                    if tile is not None:
+                        island.outstanding += 1
+                        return Task(island, island.pass_index, tile)
+                if self._waiting and len(self._open) < self._plan.open_islands:
+                    self._open_next()
+                elif not self._open:
+                    return None
+                else:
+                    self._changed.wait()
+            return None
+
+    def _open_next(self) -> None:
+        island = self._plan.graph.islands[self._waiting.popleft()]
+        self._open.append(OpenIsland(island, self._plan.programs[island.program], self._plan.seed))
+
+    def done(self, task: Task) -> None:
+        """Give a tile back as finished; ends the pass or the tensor where it was the last."""
+        with self._changed:
+            island = task.island
+            island.outstanding -= 1
+            if island.outstanding or not island.exhausted:
+                return
+            if island.end_pass():
+                self._open.remove(island)
+                self.finished += 1
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Hand out nothing more; workers end after the tile they have."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()

@@ -1,0 +1,72 @@
+"""The machine's memory: what is free, what the process holds, what its peak was."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import torch
+
+_CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),  # version 2
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),  # version 1
+)
+
+
+def usable_cores() -> int:
+    """Cores this process may run on (fewer than the machine has, under affinity or in a container)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def free_memory_bytes() -> int:
+    """Host memory that can be had now, as accelerate sees it, bounded by the container's limit."""
+    # Imported here: most commands never ask, and accelerate is slow to import beside older torch releases.
+    from accelerate.utils import get_max_memory
+
+    reported = get_max_memory().get("cpu")
+    free_bytes = int(reported) if reported is not None else int(psutil.virtual_memory().available)
+    room_bytes = container_room_bytes()
+    return free_bytes if room_bytes is None else min(free_bytes, room_bytes)
+
+
+def container_room_bytes(files: tuple[tuple[str, str], ...] = _CGROUP_FILES) -> int | None:
+    """What the control group still allows, None where there is no limit. psutil does not see this."""
+    for limit_file, usage_file in files:
+        try:
+            limit = Path(limit_file).read_text().strip()
+            usage = Path(usage_file).read_text().strip()
+        except OSError:
+            continue
+        if limit.isdigit() and usage.isdigit() and int(limit) < 1 << 60:
+            return max(int(limit) - int(usage), 0)
+    return None
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_resident_bytes() -> int:
+    """The most resident memory this process ever had (VmHWM on Linux)."""
+    if sys.platform == "linux":
+        # Not ru_maxrss: a child inherits the larger peak of the process that started it.
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    windows_peak = getattr(psutil.Process().memory_info(), "peak_wset", None)
+    if windows_peak is not None:
+        return int(windows_peak)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def one_torch_thread() -> None:
+    """Let torch compute in the calling thread alone: our workers are the parallelism."""
+    torch.set_num_threads(1)

@@ -1,0 +1,292 @@
+"""Which input tensors make which output tensor: slices and layers become names.
+
+The ways to write a recipe come down to one: a sequence of slices over a region of the model. ``models:`` is a
+single slice of the whole stack; a module is a region with its own slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import InputError, Problem, RecipeError
+from .regions import Region, region_of, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .errors import Location
+    from .methoddef import MethodDef
+    from .model import Model, StoredTensor, TensorRole
+    from .recipe import ModelRef, Module, Parameters, Recipe
+
+Models = Mapping["ModelRef", "Model"]
+
+_MOST_MISSING = 8
+"""Missing tensors that an error lists before it counts the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTensor:
+    """One input of one output tensor; ``scopes`` are its parameters, innermost first."""
+
+    model: ModelRef
+    stored: StoredTensor
+    scopes: tuple[Parameters, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTensor:
+    """One tensor to be made. ``copied``: outside of what the recipe merges, taken from the donor as it is."""
+
+    name: str
+    base: StoredTensor | None
+    sources: tuple[SourceTensor, ...]
+    scopes: tuple[Parameters, ...]
+    t: float
+    copied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StackLayers:
+    """The layers of an output stack: how many the donor has, and which of them each output layer comes from."""
+
+    donor_layers: int
+    source_layers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OutputMap:
+    """Every output tensor in the model's order, and the output's layer stacks by prefix."""
+
+    tensors: tuple[OutputTensor, ...]
+    stacks: Mapping[str, StackLayers]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    ref: ModelRef
+    model: Model
+    layers: range | None
+    stack: str | None
+    scopes: tuple[Parameters, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    sources: tuple[_Source, ...]
+    lead: _Source
+    base: _Source | None
+    scopes: tuple[Parameters, ...]
+
+    @property
+    def layers(self) -> int:
+        return len(self.lead.layers) if self.lead.layers is not None else 0
+
+
+def donor_of(recipe: Recipe) -> ModelRef:
+    """The model that gives config, tokenizer and order: the base, else the first one listed."""
+    return recipe.references()[0]
+
+
+def map_tensors(recipe: Recipe, method: MethodDef, models: Models) -> OutputMap:
+    """Work out every output tensor. Raises RecipeError (layers that are not there) or InputError (tensors)."""
+    mapper = _Mapper(recipe, method, models)
+    donor = models[donor_of(recipe)]
+    if not recipe.modules:
+        return mapper.finish(list(mapper.region(whole(donor), None)), donor)
+    regions = [region_of(donor, module, recipe.modules) for module in recipe.modules]
+    found: dict[str, OutputTensor] = {}
+    for region, module in zip(regions, recipe.modules, strict=True):
+        found.update((tensor.name, tensor) for tensor in mapper.region(region, module))
+    return mapper.finish(list(mapper.with_rest(donor, regions, found)), donor)
+
+
+class _Mapper:
+    """Collects what is missing, so that one error names all of it."""
+
+    def __init__(self, recipe: Recipe, method: MethodDef, models: Models) -> None:
+        self.recipe, self.method, self.models = recipe, method, models
+        self.missing: list[str] = []
+        self.stacks: dict[str, StackLayers] = {}
+
+    def finish(self, tensors: list[OutputTensor], donor: Model) -> OutputMap:
+        if self.missing:
+            lines = self.missing[:_MOST_MISSING]
+            if len(self.missing) > len(lines):
+                lines.append(f"… and {len(self.missing) - len(lines)} tensors more")
+            raise InputError("\n".join(lines))
+        for stack in donor.stacks.values():
+            self.stacks.setdefault(stack.prefix, StackLayers(stack.layers, tuple(range(stack.layers))))
+        return OutputMap(tuple(tensors), self.stacks)
+
+    def with_rest(
+        self, donor: Model, regions: Sequence[Region], found: dict[str, OutputTensor]
+    ) -> Iterator[OutputTensor]:
+        """The donor's order, with what no module holds copied from the donor."""
+        waiting = dict(found)
+        ref = donor_of(self.recipe)
+        for name, stored in donor.tensors.items():
+            region = next((region for region in regions if region.holds(name)), None)
+            if region is None:
+                yield OutputTensor(name, None, (SourceTensor(ref, stored, ()),), (), 0.0, copied=True)
+                continue
+            # A region's tensors come out together where its first one stands: layers keep their order.
+            for other in [other for other in waiting if region.holds(other)]:
+                yield waiting.pop(other)
+
+    # ---------------------------------------------------------------------------------- recipe → slices
+
+    def region(self, region: Region, module: Module | None) -> Iterator[OutputTensor]:
+        recipe = self.recipe
+        outer = (module.parameters, recipe.parameters) if module is not None else (recipe.parameters,)
+        entries = module.models if module is not None else recipe.models
+        if entries:
+            sources = tuple(
+                self.source(entry.model, None, (entry.parameters, *outer), entry.where, region) for entry in entries
+            )
+            self.same_layers(sources, region)
+            base = recipe.base_model
+            yield from self.slices([self.slice(sources, outer, entries[0].where, base, whole_stack=True)], region)
+            return
+        parts = module.slices if module is not None else recipe.slices
+        slices = []
+        for part in parts:
+            scopes = (part.parameters, *outer)
+            sources = tuple(
+                self.source(source.model, source.layer_range, (source.parameters, *scopes), source.where, region)
+                for source in part.sources
+            )
+            counts = {len(source.layers) for source in sources if source.layers is not None}
+            if len(counts) > 1:
+                text = ", ".join(f"{source.ref} {len(source.layers or ())}" for source in sources)
+                raise RecipeError([Problem(part.where, f"the sources of a slice differ in layers: {text}")])
+            slices.append(self.slice(sources, scopes, part.where, recipe.base_model, whole_stack=False))
+        yield from self.slices(slices, region)
+
+    def source(
+        self,
+        ref: ModelRef,
+        layer_range: tuple[int, int] | None,
+        scopes: tuple[Parameters, ...],
+        where: Location,
+        region: Region,
+    ) -> _Source:
+        model = self.models[ref]
+        # A region is named after the donor's tensors; a model that calls its stack otherwise has its own primary.
+        stack = region.stack if region.stack in model.stacks else model.primary
+        if stack is None:
+            if layer_range is not None:
+                raise RecipeError([Problem(where, f"{ref} has no stack of layers to take {list(layer_range)} from")])
+            return _Source(ref, model, None, None, scopes)
+        count = model.stacks[stack].layers
+        start, end = layer_range if layer_range is not None else (0, count)
+        if end > count:
+            message = f"layer_range [{start}, {end}], but {ref} has {count} layers"
+            raise RecipeError([Problem(where, message, f"its last layer is {count - 1}; write [{start}, {count}]")])
+        return _Source(ref, model, range(start, end), stack, scopes)
+
+    def same_layers(self, sources: Sequence[_Source], region: Region) -> None:
+        base = self.recipe.base_model
+        models = {source.ref: source.model for source in sources}
+        if base is not None and self.method.base != "unused":
+            models[base] = self.models[base]
+        stacks = {ref: model.stacks.get(region.stack or "") for ref, model in models.items()}
+        counts = {ref: stack.layers for ref, stack in stacks.items() if stack is not None}
+        if len(set(counts.values())) > 1:
+            text = ", ".join(f"{ref} has {count}" for ref, count in counts.items())
+            raise InputError(f"the models differ in layers: {text}; write slices: to say which layers meet")
+
+    def slice(
+        self,
+        sources: tuple[_Source, ...],
+        scopes: tuple[Parameters, ...],
+        where: Location,
+        base_ref: ModelRef | None,
+        *,
+        whole_stack: bool,
+    ) -> _Slice:
+        base = next((source for source in sources if source.ref == base_ref), None)
+        if base is None and base_ref is not None and whole_stack:
+            first = sources[0]
+            model = self.models[base_ref]
+            stack = first.stack if first.stack in model.stacks else model.primary
+            base = _Source(base_ref, model, range(model.stacks[stack].layers) if stack else None, stack, ())
+        if base is None and self.method.base == "required":
+            message = f"{self.method.name} needs the base model among the sources of every slice"
+            raise RecipeError([Problem(where, message, f"add {base_ref} with its layer_range")])
+        if self.method.excludes_base:
+            sources = tuple(source for source in sources if source.ref != base_ref)
+        lead = base or sources[0]
+        return _Slice(sources, lead, base if self.method.base != "unused" else None, scopes)
+
+    # ---------------------------------------------------------------------------------- slices → tensors
+
+    def slices(self, slices: Sequence[_Slice], region: Region) -> Iterator[OutputTensor]:
+        first, last = slices[0], slices[-1]
+        yield from self.outside(first, region, leading=True)
+        stack = first.lead.stack
+        if stack is not None:
+            output_layer = 0
+            taken: list[int] = []
+            for part in slices:
+                for position in range(part.layers):
+                    yield from self.layer(part, position, f"{stack}.{output_layer + position}")
+                output_layer += part.layers
+                taken += part.lead.layers or ()
+            self.stacks[stack] = StackLayers(first.lead.model.stacks[stack].layers, tuple(taken))
+        yield from self.outside(last, region, leading=False)
+
+    def outside(self, part: _Slice, region: Region, *, leading: bool) -> Iterator[OutputTensor]:
+        """Tensors that are in no layer of the stack; those of other stacks come with the leading ones."""
+        lead = part.lead
+        for name in (*lead.model.tensors, *lead.model.aliases):
+            role = lead.model.roles.get(name)
+            if role is None or not region.holds(name) or (role.stack is not None and role.stack == lead.stack):
+                continue
+            if (role.leading or role.stack is not None) == leading:
+                yield self.tensor(part, name, [name] * len(part.sources), name, self.depth(lead.model, role))
+
+    def depth(self, model: Model, role: TensorRole) -> float:
+        """Where a tensor stands in its own stack, 0 to 1; 0 for one in no stack."""
+        if role.stack is None or role.layer is None:
+            return 0.0
+        return _position(role.layer, model.stacks[role.stack].layers)
+
+    def layer(self, part: _Slice, position: int, output_prefix: str) -> Iterator[OutputTensor]:
+        lead = part.lead
+        assert lead.stack is not None
+        assert lead.layers is not None
+        t = _position(position, part.layers)
+        for suffix in lead.model.stacks[lead.stack].suffixes:
+            name = f"{lead.stack}.{lead.layers[position]}.{suffix}"
+            if name not in lead.model.tensors:
+                continue  # layers of one stack may differ, as dense and expert layers do
+            names = [
+                f"{source.stack}.{source.layers[position]}.{suffix}" if source.layers is not None else name
+                for source in part.sources
+            ]
+            yield self.tensor(part, f"{output_prefix}.{suffix}", names, name, t)
+
+    def tensor(self, part: _Slice, output_name: str, names: Sequence[str], lead_name: str, t: float) -> OutputTensor:
+        base = self.stored(part.base.model, lead_name, output_name) if part.base is not None else None
+        sources = []
+        for source, name in zip(part.sources, names, strict=True):
+            stored = self.stored(source.model, name, output_name)
+            if stored is not None:
+                sources.append(SourceTensor(source.ref, stored, source.scopes))
+        return OutputTensor(output_name, base, tuple(sources), part.scopes, t)
+
+    def stored(self, model: Model, name: str, output_name: str) -> StoredTensor | None:
+        """A tensor by name, or the one it is tied to; noted as missing if there is neither."""
+        stored = model.tensors.get(name) or model.tensors.get(model.aliases.get(name, ""))
+        if stored is None:
+            needed = "" if name == output_name else f", needed for {output_name}"
+            self.missing.append(f"{model.reference} has no tensor {name}{needed}")
+        return stored
+
+
+def _position(index: int, count: int) -> float:
+    """T of a layer: 0 for the first to 1 for the last, 1 where there is only one."""
+    return index / (count - 1) if count > 1 else 1.0

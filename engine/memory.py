@@ -1,0 +1,148 @@
+"""The memory model: lifetimes of values in a pass → places in an arena → bytes.
+
+A pass is a straight line of ops. Each value lives from the op that makes it to the last that reads it, so a
+worker's arena is laid out once, before anything runs, and the peak is a sum and not a guess. `replay` walks
+a pass from the graph alone and is what tests hold the layout against.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from .units import align_up
+
+if TYPE_CHECKING:
+    from .graph import Node
+    from .tiling import Pass
+
+ALIGN_BYTES = 64
+"""Slots start at multiples of a cache line, which is also what the widest vector loads want."""
+
+
+class Slot(NamedTuple):
+    """A place in the arena and its lifetime, in steps of the pass (both ends inclusive)."""
+
+    node: Node
+    use: Literal["value", "scratch"]
+    offset_bytes: int
+    size_bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, eq=False)
+class Arena:
+    """The layout of one worker's arena for tiles of up to ``tile_elements`` of one pass."""
+
+    tile_elements: int
+    slots: tuple[Slot, ...]
+    size_bytes: int
+
+
+def value_bytes(node: Node, current: Pass, tile_elements: int) -> int:
+    """Bytes that a node's result takes in the arena for one tile."""
+    if node.op.reduction is not None:
+        specs = [source.spec for source in node.inputs]
+        return node.op.reduction.partial_spec(specs, tile_elements, current.block_elements).size_bytes
+    if node.op.name == "write":
+        return 0
+    return tile_elements * node.spec.dtype.itemsize
+
+
+def scratch_bytes(node: Node, tile_elements: int) -> int:
+    """Bytes of working room that a node's kernel asks for."""
+    return node.op.scratch_bytes([source.spec for source in node.inputs], tile_elements)
+
+
+def state_bytes(current: Pass) -> int:
+    """Bytes that the reductions of a pass keep per tensor, between its tiles and after."""
+    total = 0
+    for node in current.reductions:
+        assert node.op.reduction is not None
+        specs = [source.spec for source in node.inputs]
+        state = node.op.reduction.state_spec(specs, current.spec.elements, current.block_elements)
+        total += align_up(state.size_bytes, ALIGN_BYTES) + align_up(node.spec.size_bytes, ALIGN_BYTES)
+    return total
+
+
+def last_uses(current: Pass) -> dict[Node, int]:
+    """The last step at which each value of a pass is read (its own step if never)."""
+    uses = {node: step for step, node in enumerate(current.nodes)}
+    for step, node in enumerate(current.nodes):
+        for source in node.inputs:
+            if source in uses:
+                uses[source] = max(uses[source], step)
+    return uses
+
+
+def takes_over(node: Node, step: int, uses: dict[Node, int]) -> Node | None:
+    """The input whose storage a node's result may take, because nothing reads the input after this step."""
+    for position in node.op.inplace:
+        source = node.inputs[position]
+        if (
+            uses.get(source) == step
+            and source.spec.dtype == node.spec.dtype
+            and source.op.reduction is None
+            and node.inputs.count(source) == 1
+        ):
+            return source
+    return None
+
+
+def lay_out(current: Pass, tile_elements: int) -> Arena:
+    """Place every value and scratch of a pass at the lowest offset that is free for its lifetime."""
+    uses = last_uses(current)
+    live: list[Slot] = []
+    slots: list[Slot] = []
+    placed: dict[Node, Slot] = {}
+
+    def place(node: Node, use: Literal["value", "scratch"], size_bytes: int, first: int, last: int) -> None:
+        size_bytes = align_up(size_bytes, ALIGN_BYTES)
+        offset_bytes = 0
+        for slot in sorted(live, key=lambda other: other.offset_bytes):
+            if slot.offset_bytes - offset_bytes >= size_bytes:
+                break
+            offset_bytes = max(offset_bytes, slot.offset_bytes + slot.size_bytes)
+        add(Slot(node, use, offset_bytes, size_bytes, first, last))
+
+    def add(slot: Slot) -> None:
+        live.append(slot)
+        slots.append(slot)
+        if slot.use == "value":
+            placed[slot.node] = slot
+
+    for step, node in enumerate(current.nodes):
+        live = [slot for slot in live if slot.last >= step]
+        if node.op.name == "write":
+            continue
+        source = takes_over(node, step, uses)
+        if source is not None:
+            taken = placed[source]
+            live.remove(taken)
+            add(Slot(node, "value", taken.offset_bytes, taken.size_bytes, step, uses[node]))
+        else:
+            place(node, "value", value_bytes(node, current, tile_elements), step, uses[node])
+        room_bytes = scratch_bytes(node, tile_elements)
+        if room_bytes:
+            place(node, "scratch", room_bytes, step, step)
+    size_bytes = max((slot.offset_bytes + slot.size_bytes for slot in slots), default=0)
+    return Arena(tile_elements, tuple(slots), size_bytes)
+
+
+def replay(current: Pass, tile_elements: int) -> tuple[int, ...]:
+    """Walk a pass and return the bytes alive at each step: a lower bound on any layout.
+
+    Computed from the nodes alone, without slots, so that it can contradict `lay_out`.
+    """
+    uses = last_uses(current)
+    alive: dict[Node, int] = {}
+    timeline: list[int] = []
+    for step, node in enumerate(current.nodes):
+        source = takes_over(node, step, uses)
+        if source is not None:
+            alive.pop(source)
+        alive[node] = value_bytes(node, current, tile_elements)
+        timeline.append(sum(alive.values()) + scratch_bytes(node, tile_elements))
+        alive = {value: size for value, size in alive.items() if uses[value] > step}
+    return tuple(timeline)

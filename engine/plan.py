@@ -1,0 +1,194 @@
+"""The plan: from a graph and a budget to tiles, arenas, an order and a predicted peak.
+
+``predicted = reserved + workers · arena + states + slack``, and it never exceeds the budget. *Reserved* is what
+the process holds when planning is over (imports, headers, the graph): measured, not guessed. *Slack* covers what
+the arenas do not: thread stacks, code pages of kernels that have not run yet, small Python objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from .errors import PlanError
+from .memory import Arena, lay_out, state_bytes
+from .schedule import Place, order
+from .tiling import Pass, cut
+from .units import MIB, align_up, format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .graph import Island, Program, TensorGraph
+
+FULL_SPEED_TILE_ELEMENTS = 1 << 18
+"""Larger tiles are slower: a value of a tile should stay in a core's cache from one op to the next."""
+
+SMALLEST_TILE_ELEMENTS = 1 << 12
+
+SLACK_BYTES = 12 * MIB
+SLACK_WORKER_BYTES = 1 * MIB
+
+COPY_TILE_BYTES = 16 * MIB
+"""Bytes that the kernel copies at a time where a tensor passes unchanged; they take no room in the process."""
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramPlan:
+    """How one program runs: its passes and, for each, the arena of a worker."""
+
+    program: Program
+    passes: tuple[Pass, ...]
+    arenas: tuple[Arena, ...]
+    state_bytes: int
+
+    @property
+    def arena_bytes(self) -> int:
+        """The largest arena of the passes."""
+        return max(arena.size_bytes for arena in self.arenas)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that one tensor's run reads, over all passes."""
+        return sum(load.spec.size_bytes for each in self.passes for load in each.loads)
+
+    def tile_elements(self, pass_index: int) -> int:
+        """Elements of a full tile of a pass."""
+        if self.program.is_copy:
+            return max(COPY_TILE_BYTES // self.program.spec.dtype.itemsize, 1)
+        return self.arenas[pass_index].tile_elements
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything decided before the first byte of a tensor is read."""
+
+    graph: TensorGraph
+    sequence: tuple[int, ...]
+    places: Mapping[str, Place]
+    programs: Mapping[Program, ProgramPlan]
+    workers: int
+    seed: int
+    budget_bytes: int
+    reserved_bytes: int
+    arena_bytes: int
+    state_bytes: int
+    minimum_bytes: int
+    header_bytes: int
+    peak_so_far_bytes: int
+
+    @property
+    def slack_bytes(self) -> int:
+        """Room for what the arenas do not hold."""
+        return slack_bytes(self.workers)
+
+    @property
+    def predicted_peak_bytes(self) -> int:
+        """Peak resident memory of the process that runs this plan."""
+        running = self.reserved_bytes + self.workers * self.arena_bytes + self.state_bytes + self.slack_bytes
+        return max(running, self.peak_so_far_bytes)
+
+    @cached_property
+    def bytes_read(self) -> int:
+        """Bytes that the run reads from the inputs' tensors; a tensor read in two passes counts twice."""
+        return sum(self.programs[island.program].bytes_read for island in self.graph.islands)
+
+    @cached_property
+    def bytes_written(self) -> int:
+        """Bytes of the shards, headers included."""
+        written = sum(island.spec.size_bytes * len(island.outputs) for island in self.graph.islands)
+        return written + self.header_bytes
+
+    @property
+    def passes(self) -> int:
+        """The most passes over any tensor."""
+        return max((len(plan.passes) for plan in self.programs.values()), default=0)
+
+    @property
+    def open_islands(self) -> int:
+        """How many tensors may be under way at once: one a worker, and one to fill waits between passes."""
+        return self.workers + 1
+
+    def island_of(self, output_name: str) -> Island:
+        """The island that writes an output tensor; KeyError if there is none."""
+        for island in self.graph.islands:
+            if output_name in island.outputs:
+                return island
+        raise KeyError(output_name)
+
+
+def slack_bytes(workers: int) -> int:
+    """Room for thread stacks, code pages and small objects."""
+    return SLACK_BYTES + workers * SLACK_WORKER_BYTES
+
+
+def make_plan(
+    graph: TensorGraph,
+    places: Mapping[str, Place],
+    *,
+    workers: int,
+    seed: int,
+    budget_bytes: int | None,
+    free_bytes: int,
+    reserved_bytes: int,
+    peak_so_far_bytes: int,
+    header_bytes: int,
+) -> Plan:
+    """Choose workers and tiles for a budget; without one, what full speed needs and at most half of what is free.
+
+    Raises PlanError, naming the least budget that works, if not even one worker with the smallest tiles fits.
+    """
+    passes = {program: cut(program) for program in graph.programs}
+    islands_state_bytes = sorted(
+        (sum(state_bytes(each) for each in passes[island.program]) for island in graph.islands), reverse=True
+    )
+    limit_bytes = budget_bytes if budget_bytes is not None else max(free_bytes // 2, 1)
+
+    def attempt(workers: int, tile_elements: int) -> Plan:
+        programs = {program: _plan_program(program, cuts, tile_elements) for program, cuts in passes.items()}
+        return Plan(
+            graph=graph,
+            sequence=order(graph, places),
+            places=places,
+            programs=programs,
+            workers=workers,
+            seed=seed,
+            budget_bytes=limit_bytes,
+            reserved_bytes=reserved_bytes,
+            arena_bytes=max((plan.arena_bytes for plan in programs.values()), default=0),
+            state_bytes=sum(islands_state_bytes[: workers + 1]),
+            minimum_bytes=minimum_bytes,
+            header_bytes=header_bytes,
+            peak_so_far_bytes=peak_so_far_bytes,
+        )
+
+    minimum_bytes = 0
+    least = attempt(1, SMALLEST_TILE_ELEMENTS)
+    # A second process may hold a little more when it gets here: the least that is promised has a margin.
+    minimum_bytes = align_up(least.predicted_peak_bytes + 4 * MIB, MIB)
+    tile_elements = FULL_SPEED_TILE_ELEMENTS
+    while tile_elements >= SMALLEST_TILE_ELEMENTS:
+        plan = attempt(workers, tile_elements)
+        if plan.predicted_peak_bytes <= limit_bytes:
+            return plan
+        if tile_elements == SMALLEST_TILE_ELEMENTS and workers > 1:
+            workers, tile_elements = workers - 1, 2 * FULL_SPEED_TILE_ELEMENTS
+        tile_elements //= 2
+    held = f"{format_bytes(reserved_bytes)} are in use before the first tensor is read"
+    if budget_bytes is None:
+        raise PlanError(
+            f"this merge needs {format_bytes(minimum_bytes)} of memory, and half of what is free is "
+            f"{format_bytes(limit_bytes)} ({held}); free some memory, or set --memory {minimum_bytes // MIB}MiB",
+            minimum_bytes,
+        )
+    raise PlanError(
+        f"--memory {format_bytes(budget_bytes)} is too little: the least that works is "
+        f"{minimum_bytes // MIB}MiB ({held})",
+        minimum_bytes,
+    )
+
+
+def _plan_program(program: Program, passes: tuple[Pass, ...], tile_elements: int) -> ProgramPlan:
+    arenas = tuple(lay_out(each, each.tile_elements(tile_elements)) for each in passes)
+    return ProgramPlan(program, passes, arenas, sum(state_bytes(each) for each in passes))

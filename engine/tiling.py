@@ -1,0 +1,107 @@
+"""Cut a program into passes, and passes into tiles.
+
+A pass reads the inputs once. ``element`` ops are cut anywhere and ``row`` ops between rows; a ``reduce`` ends a
+pass, because what depends on it can only start when every tile is in; ``whole`` takes the tensor in one tile.
+What a later pass needs of an earlier one's values is computed again: reading twice is cheap, keeping is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from .opdef import REDUCE_BLOCK_ELEMENTS, Tile
+from .units import align_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .graph import Node, Program, TensorSpec
+
+Granularity: TypeAlias = Literal["element", "row", "whole"]
+
+TILE_ALIGN_ELEMENTS = 1 << 12
+"""Tiles of element passes start at multiples of this, which keeps file ranges aligned to pages."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """One walk over a tensor's tiles.
+
+    ``nodes`` in execution order, loads included; ``targets`` are what the pass is for: reductions, or the write.
+    """
+
+    nodes: tuple[Node, ...]
+    targets: tuple[Node, ...]
+    granularity: Granularity
+    spec: TensorSpec
+
+    @cached_property
+    def loads(self) -> tuple[Node, ...]:
+        """The load nodes that this pass reads."""
+        return tuple(node for node in self.nodes if node.op.name == "load")
+
+    @cached_property
+    def reductions(self) -> tuple[Node, ...]:
+        """The reductions that this pass computes."""
+        return tuple(node for node in self.targets if node.op.reduction is not None)
+
+    @cached_property
+    def block_elements(self) -> int:
+        """Elements of a reduction's block: fixed by the program, never by the budget."""
+        return max(self.spec.row_elements, 1) if self.granularity == "row" else REDUCE_BLOCK_ELEMENTS
+
+    def tile_elements(self, target_elements: int) -> int:
+        """Elements of a full tile when about ``target_elements`` are wanted; at most the whole tensor."""
+        total = self.spec.elements
+        if self.granularity == "whole" or total <= target_elements:
+            return total
+        if self.granularity == "row":
+            step = max(self.spec.row_elements, 1)
+        else:
+            step = REDUCE_BLOCK_ELEMENTS if self.reductions else TILE_ALIGN_ELEMENTS
+        return min(max(target_elements // step, 1) * step, total)
+
+    def tiles(self, tile_elements: int) -> Iterator[Tile]:
+        """The tiles, in order. An empty tensor has one empty tile, so that it is written too."""
+        total = self.spec.elements
+        if total == 0:
+            yield Tile(0, 0)
+        for lo in range(0, total, max(tile_elements, 1)):
+            yield Tile(lo, min(lo + tile_elements, total))
+
+    def tile_count(self, tile_elements: int) -> int:
+        """How many tiles there are."""
+        return max(align_up(self.spec.elements, max(tile_elements, 1)) // max(tile_elements, 1), 1)
+
+
+def cut(program: Program) -> tuple[Pass, ...]:
+    """The passes of a program, in order; the last one writes."""
+    level: dict[Node, int] = {}
+    for node in program.nodes:
+        level[node] = max(
+            (level[source] + (source.op.locality == "reduce") for source in node.inputs),
+            default=0,
+        )
+    last = level[program.root]
+    targets: list[list[Node]] = [[] for _ in range(last + 1)]
+    for node in program.nodes:
+        if node.op.locality == "reduce":
+            targets[level[node]].append(node)
+    targets[last].append(program.root)
+    return tuple(_make_pass(program, tuple(group)) for group in targets)
+
+
+def _make_pass(program: Program, targets: tuple[Node, ...]) -> Pass:
+    wanted: set[Node] = set()
+    stack = list(targets)
+    while stack:
+        node = stack.pop()
+        if node not in wanted:
+            wanted.add(node)
+            stack.extend(source for source in node.inputs if source.op.locality != "reduce")
+    nodes = tuple(node for node in program.nodes if node in wanted)
+    kinds = {node.op.locality for node in nodes}
+    granularity: Granularity = "whole" if "whole" in kinds else "row" if "row" in kinds else "element"
+    return Pass(nodes, targets, granularity, program.spec)

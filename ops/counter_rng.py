@@ -1,0 +1,95 @@
+"""Random bits as a pure function of (seed, tensor name, input ordinal, element index).
+
+There is no generator and no state, so a mask cannot depend on tiles, threads, order or device. The hash is
+SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) of the element's
+index; each 64-bit word serves four elements with 16 bits each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Words = NDArray[np.uint64]
+
+LANES = 4
+"""Elements that one 64-bit word serves."""
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_SHIFT_MULTIPLY = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+_SECOND_KEY = 0xD1B54A32D192ED03
+"""Sets the second hash, which settles equal lanes, apart from the first."""
+
+
+def stream_key(seed: int, tensor_name: str, ordinal: int) -> int:
+    """The 64-bit key of one input's mask: blake2b of seed, output tensor name and ordinal."""
+    text = f"{seed}\0{tensor_name}\0{ordinal}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def scratch_bytes(elements: int) -> int:
+    """Bytes that `dropped` needs for a range of so many elements, wherever it starts."""
+    words = elements // LANES + 2
+    return 2 * 8 * words + LANES * words
+
+
+def _mix(words: Words, spare: Words) -> None:
+    """SplitMix64's finaliser, in place."""
+    for shift, factor in _SHIFT_MULTIPLY:
+        np.right_shift(words, np.uint64(shift), out=spare)
+        np.bitwise_xor(words, spare, out=words)
+        np.multiply(words, np.uint64(factor), out=words)
+    np.right_shift(words, np.uint64(31), out=spare)
+    np.bitwise_xor(words, spare, out=words)
+
+
+def _ramp(words: Words, first: int, key: int) -> None:
+    """Fill with ``key + (first + i)·golden`` modulo 2⁶⁴, by doubling: nothing is allocated."""
+    words[0] = (key + first * _GOLDEN) & _MASK
+    done = 1
+    while done < len(words):
+        step = min(done, len(words) - done)
+        np.add(words[:step], np.uint64((done * _GOLDEN) & _MASK), out=words[done : done + step])
+        done += step
+
+
+def dropped(lo: int, hi: int, keep_probability: float, key: int, scratch: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which of the elements ``lo`` to ``hi`` - 1 are dropped, a bool a element, a view into ``scratch``.
+
+    An element is kept if its lane is below p·65536; a lane equal to the whole part of that is settled by a
+    second hash against the fraction, so that the kept share is p to 64 bits.
+    """
+    first, last = lo // LANES, -(-hi // LANES)
+    count = max(last - first, 1)
+    words = scratch[: 8 * count].view(np.uint64)
+    spare = scratch[8 * count : 16 * count].view(np.uint64)
+    flags = scratch[16 * count : (16 + LANES) * count].view(np.bool_)
+    _ramp(words, first, key)
+    _mix(words, spare)
+    lanes: NDArray[Any] = words.view("<u2")
+    threshold = math.floor(keep_probability * 65536)
+    fraction = keep_probability * 65536 - threshold
+    if fraction > 0:
+        np.equal(lanes, np.uint16(threshold), out=flags)
+        undecided = np.flatnonzero(flags)
+        np.greater_equal(lanes, np.uint16(threshold), out=flags)
+        flags[undecided] = _second_draw(undecided, first, key) >= np.uint64(fraction * 2.0**64)
+    else:
+        np.greater_equal(lanes, np.uint16(threshold), out=flags)
+    start = lo - first * LANES
+    return flags[start : start + hi - lo]
+
+
+def _second_draw(lanes: NDArray[Any], first_word: int, key: int) -> Words:
+    """64 more bits for a few elements (one in 65536)."""
+    index = lanes.astype(np.uint64) + np.uint64(first_word * LANES)
+    words: Words = (index + np.uint64(1)) * np.uint64(_GOLDEN) + np.uint64((key ^ _SECOND_KEY) & _MASK)
+    _mix(words, np.empty_like(words))
+    return words

@@ -1,0 +1,132 @@
+"""The task-arithmetic family: sparsify the task vectors, perhaps vote on signs, add them to the base."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...engine.methoddef import MergeInputs, ModelInput, Param, method
+from ..elect import agree_sum, agree_weight, elect
+from ..elementwise import add, cast, divide, is_zero, scale, sub
+from ..reduce import abs_sum
+from ..sparsify import drop, match_l1
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...engine.graph import Node
+
+    Sparsify = Callable[[Node, ModelInput], Node]
+
+_WEIGHT = Param("weight", "float", "model", "factor of this model's task vector", required=True)
+_DENSITY = Param("density", "float", "model", "share of the task vector that is kept", default=1.0)
+_LAMBDA = Param("lambda", "float", "tensor", "factor of the merged task vector", default=1.0)
+_INT8_MASK = Param("int8_mask", "bool", "tensor", "accepted, no effect", default=False)
+_RESCALE = ("true", "false", "l1", "density")
+
+_NEGLIGIBLE_DIVISOR = 1e-8
+
+
+def _normalize(default: bool) -> Param:
+    return Param("normalize", "bool", "tensor", "divide by the sum of the weights that took part", default=default)
+
+
+def _rescale(default: str) -> Param:
+    text = "make up for what was dropped: true, false, l1 (equal L1 norm) or density (divide by the density)"
+    return Param("rescale", "choice", "tensor", text, default=default, choices=_RESCALE)
+
+
+def _task_vectors(inputs: MergeInputs, sparsify: Sparsify) -> tuple[Node, list[Node], list[float]]:
+    """The base, the weighted sparse task vectors wᵢ·sᵢ, and the weights."""
+    assert inputs.base is not None
+    base = cast(inputs.base, dtype=inputs.compute)
+    parts, weights = [], []
+    for model in inputs.models:
+        delta = sub(cast(model.node, dtype=inputs.compute), base)
+        parts.append(scale(sparsify(delta, model), factor=model.number("weight")))
+        weights.append(model.number("weight"))
+    return base, parts, weights
+
+
+def _plain_sum(inputs: MergeInputs, sparsify: Sparsify) -> Node:
+    """B + λ·Σpᵢ, divided by Σwᵢ where normalize."""
+    base, parts, weights = _task_vectors(inputs, sparsify)
+    divisor = sum(weights) if inputs.flag("normalize") else 1.0
+    if abs(divisor) < _NEGLIGIBLE_DIVISOR:
+        divisor = 1.0
+    return add(base, scale(add(*parts), factor=inputs.number("lambda") / divisor))
+
+
+def _consensus(inputs: MergeInputs, sparsify: Sparsify) -> Node:
+    """B + λ·Σ of the pᵢ that have the elected sign, divided by the sum of their weights where normalize."""
+    base, all_parts, all_weights = _task_vectors(inputs, sparsify)
+    # A zero never votes, so a task vector that is zero everywhere can be left out.
+    voters = [(part, weight) for part, weight in zip(all_parts, all_weights, strict=True) if not is_zero(part)]
+    if not voters:
+        return base
+    parts = [part for part, _ in voters]
+    sign = elect(*parts)
+    merged = agree_sum(sign, *parts)
+    if inputs.flag("normalize"):
+        merged = divide(merged, agree_weight(sign, *parts, weights=tuple(weight for _, weight in voters)))
+    return add(base, scale(merged, factor=inputs.number("lambda")))
+
+
+def _keep_all(delta: Node, _model: ModelInput) -> Node:
+    return delta
+
+
+def _random(inputs: MergeInputs) -> Sparsify:
+    """Random dropping, made up for as ``rescale`` says; for DARE ``true`` is the paper's 1/density."""
+    rescale = inputs.params["rescale"]
+
+    def sparsify(delta: Node, model: ModelInput) -> Node:
+        density = model.number("density")
+        kept = drop(delta, density=density, ordinal=model.ordinal)
+        if rescale in ("true", "density") and 0 < density < 1:
+            return scale(kept, factor=1.0 / density)
+        return match_l1(kept, abs_sum(delta), abs_sum(kept)) if rescale == "l1" else kept
+
+    return sparsify
+
+
+@method(
+    "task_arithmetic",
+    params=(_WEIGHT, _LAMBDA, _normalize(False), _INT8_MASK),
+    base="required",
+    excludes_base=True,
+    paper="Ilharco et al. 2022, Editing models with task arithmetic, arXiv:2212.04089",
+    formula="b + λ·Σ wᵢ·Δᵢ",
+)
+def task_arithmetic(inputs: MergeInputs) -> Node:
+    """Add weighted task vectors to the base."""
+    return _plain_sum(inputs, _keep_all)
+
+
+_DARE = (_WEIGHT, _DENSITY, _LAMBDA, _normalize(False), _rescale("true"), _INT8_MASK)
+_DARE_PAPER = "Yu et al. 2023, Language models are Super Mario, arXiv:2311.03099"
+
+
+@method(
+    "dare_linear",
+    params=_DARE,
+    base="required",
+    excludes_base=True,
+    paper=_DARE_PAPER,
+    formula="b + λ·Σ wᵢ·drop(Δᵢ)/densityᵢ",
+)
+def dare_linear(inputs: MergeInputs) -> Node:
+    """Drop task vectors at random, rescale what is left, add."""
+    return _plain_sum(inputs, _random(inputs))
+
+
+@method(
+    "dare_ties",
+    params=_DARE,
+    base="required",
+    excludes_base=True,
+    paper=f"{_DARE_PAPER}; Yadav et al. 2023, TIES-Merging, arXiv:2306.01708",
+    formula="b + λ·Σ mᵢ·wᵢ·drop(Δᵢ)/densityᵢ, mᵢ = [sign agrees with that of the sum]",
+)
+def dare_ties(inputs: MergeInputs) -> Node:
+    """Drop task vectors at random, elect a sign per element, add what agrees."""
+    return _consensus(inputs, _random(inputs))

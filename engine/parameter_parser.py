@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from .recipe import Choice, Parameters, Setting, no_parameters
-from .recipe_fields import CHOICE, Reading, describe, fields_of, is_holder, shown, text_of, unrepeated
+from .recipe_fields import CHOICE, RECIPE, Reading, describe, fields_of, is_holder, shown, text_of, unrepeated
 from .suggest import closest, did_you_mean, near_miss
 from .value_parser import number_for, value_of
 from .yaml_nodes import YamlEntry, YamlList, YamlMap, YamlNode, YamlScalar
@@ -69,6 +69,8 @@ def _declared(entry: YamlEntry, reading: Reading) -> Param | None:
     if not is_holder(entry, reading):
         names = {param.name for each in reading.methods.values() for param in each.params}
         hint = did_you_mean(closest(name, used) or closest(name, names))
+        if name in RECIPE.keys:
+            hint = f"{name!r} stands at the top of the recipe, beside 'parameters:'"
         reading.warn(entry.where, f"no method has a parameter {shown(name)}; it is ignored", hint)
     return None
 

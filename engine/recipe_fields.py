@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .suggest import closest, did_you_mean, near_miss
@@ -86,10 +86,6 @@ class Reading:
     used_anchors: frozenset[str]
     methods: Mapping[str, MethodDef]
     method: MethodDef | None = None
-
-    def with_method(self, method: MethodDef | None) -> Reading:
-        """The same once the method is known."""
-        return replace(self, method=method)
 
     def error(self, where: Location, message: str, hint: str = "") -> None:
         """A mistake."""

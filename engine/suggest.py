@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 # How many letters a name may be off and still be taken for a slip: (longest valid name, edits).
 # Names of one or two letters (t, r) are all near each other, so only their case may be off.
-_EDITS_BY_LENGTH = ((2, 0), (5, 1), (8, 2))
+_EDITS_BY_LENGTH = ((2, 0), (5, 1), (11, 2))
 _MOST_EDITS = 3
 
 

@@ -6,7 +6,6 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
-
 from plait.engine.errors import RecipeError
 from plait.engine.methoddef import MethodDef, Param
 from plait.engine.recipe_parser import parse_recipe

@@ -86,7 +86,7 @@ def is_count(value: object) -> TypeGuard[int]:
 
 def configs(
     config: Mapping[str, object], path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], dict[str, object]]]:
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
     """The config and every mapping nested in it, each with the keys that lead to it."""
     yield path, config
     for key, value in config.items():

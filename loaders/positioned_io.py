@@ -52,7 +52,7 @@ class PositionedFile:
 
     def read_into(self, offset_bytes: int, buffer: memoryview) -> None:
         """Fill ``buffer`` (contiguous bytes, writable) from ``offset_bytes``; an error if the file ends before."""
-        done = 0
+        buffer, done = _as_bytes(buffer), 0
         while done < len(buffer):
             piece = buffer[done : done + CALL_LIMIT_BYTES]
             try:
@@ -68,7 +68,7 @@ class PositionedFile:
 
     def write_from(self, offset_bytes: int, buffer: memoryview) -> None:
         """Write all of ``buffer`` (contiguous bytes) at ``offset_bytes``."""
-        done = 0
+        buffer, done = _as_bytes(buffer), 0
         while done < len(buffer):
             piece = buffer[done : done + CALL_LIMIT_BYTES]
             try:
@@ -244,3 +244,8 @@ class FilePool:
         idle = [path for path, lease in self._leases.items() if lease.users == 0]
         for path in idle[:excess]:
             self._leases.pop(path).file.close()
+
+
+def _as_bytes(buffer: memoryview) -> memoryview:
+    """The same memory counted in bytes; a view without elements cannot be cast."""
+    return buffer.cast("B") if buffer.nbytes else memoryview(b"")

@@ -62,6 +62,20 @@ def test_the_innermost_scope_that_has_a_value_wins():
     assert look_up("normalize", scopes, "x", 0.0) is None
 
 
+def test_zero_and_false_are_values():
+    recipe = read(
+        """\
+        merge_method: ties
+        base_model: base
+        models: [{model: a, parameters: {weight: 0}}]
+        parameters: {weight: 1, normalize: false}
+        """
+    )
+    scopes = (recipe.models[0].parameters, recipe.parameters)
+    assert look_up("weight", scopes, "w", 0.0) == 0.0
+    assert look_up("normalize", scopes, "w", 0.0) is False
+
+
 def test_the_first_filter_that_matches_counts():
     recipe = read(
         """\

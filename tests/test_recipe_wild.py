@@ -217,3 +217,22 @@ def test_a_slice_that_merges_the_base_with_itself():
         """
     )
     assert recipe.warnings == ()
+
+
+def test_a_base_without_a_layer_range_beside_sources_that_have_one():
+    recipe = read(
+        """\
+        base_model: base
+        merge_method: ties
+        modules:
+          default:
+            slices:
+            - sources:
+              - {layer_range: [0, 40], model: a, parameters: {weight: [0.9, 0.2, 0.2]}}
+              - {model: base}
+        parameters: {normalize: 1.0}
+        tokenizer: {}
+        """
+    )
+    assert [source.layer_range for source in recipe.modules[0].slices[0].sources] == [(0, 40), None]
+    assert recipe.warnings == ()

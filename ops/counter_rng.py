@@ -35,7 +35,7 @@ def stream_key(seed: int, tensor_name: str, ordinal: int) -> int:
 
 
 def scratch_bytes(elements: int) -> int:
-    """Bytes that `dropped` needs for a range of so many elements, wherever it starts."""
+    """Bytes that `kept` needs for a range of so many elements, wherever it starts."""
     words = elements // LANES + 2
     return 2 * 8 * words + LANES * words
 
@@ -60,8 +60,8 @@ def _ramp(words: Words, first: int, key: int) -> None:
         done += step
 
 
-def dropped(lo: int, hi: int, keep_probability: float, key: int, scratch: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which of the elements ``lo`` to ``hi`` - 1 are dropped, a bool a element, a view into ``scratch``.
+def kept(lo: int, hi: int, keep_probability: float, key: int, scratch: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which of the elements ``lo`` to ``hi`` - 1 are kept, one bool each, a view into ``scratch``.
 
     An element is kept if its lane is below p·65536; a lane equal to the whole part of that is settled by a
     second hash against the fraction, so that the kept share is p to 64 bits.
@@ -79,10 +79,10 @@ def dropped(lo: int, hi: int, keep_probability: float, key: int, scratch: NDArra
     if fraction > 0:
         np.equal(lanes, np.uint16(threshold), out=flags)
         undecided = np.flatnonzero(flags)
-        np.greater_equal(lanes, np.uint16(threshold), out=flags)
-        flags[undecided] = _second_draw(undecided, first, key) >= np.uint64(fraction * 2.0**64)
+        np.less(lanes, np.uint16(threshold), out=flags)
+        flags[undecided] = _second_draw(undecided, first, key) < np.uint64(fraction * 2.0**64)
     else:
-        np.greater_equal(lanes, np.uint16(threshold), out=flags)
+        np.less(lanes, np.uint16(threshold), out=flags)
     start = lo - first * LANES
     return flags[start : start + hi - lo]
 

@@ -1,0 +1,271 @@
+"""A planned merge, and what running it did."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .engine import host
+from .engine.compile import Compiled, unused_by_model
+from .engine.errors import OutputError
+from .engine.execute import Callback, Progress, execute
+from .engine.mapping import donor_of
+from .engine.units import format_bytes
+from .loaders.card import CardFacts, render_card
+from .loaders.config import output_config
+from .loaders.folder import OutputFolder, free_disk_bytes
+from .loaders.positioned_io import FilePool
+from .loaders.writer import INDEX_FILE, Shard, ShardWriter, index_of
+from .version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import networkx as nx
+
+    from .engine.graph import Node
+    from .engine.methoddef import MethodDef
+    from .engine.model import Model
+    from .engine.plan import Plan
+    from .engine.recipe import ModelRef, Recipe
+
+SIDE_FILES_BYTES = 1 << 20
+"""What config, index, card and manifest take, about; tokenizer files are counted as they are."""
+
+
+@dataclass(frozen=True)
+class MergePlan:
+    """A merge, planned and not yet run."""
+
+    recipe: Recipe
+    method: MethodDef
+    models: Mapping[ModelRef, Model]
+    compiled: Compiled
+    shards: tuple[Shard, ...]
+    plan: Plan
+    warnings: tuple[str, ...]
+
+    @property
+    def donor(self) -> Model:
+        """The model that gives config and tokenizer."""
+        return self.models[donor_of(self.recipe)]
+
+    @cached_property
+    def graph(self) -> nx.DiGraph[str]:
+        """The tensors of the merge: stored ones, written ones, an edge from each to what it feeds."""
+        return self.compiled.graph.to_networkx()
+
+    def graph_of(self, tensor_name: str) -> nx.DiGraph[Node]:
+        """The op graph of one output tensor. KeyError if the merge does not write it."""
+        return self.plan.island_of(tensor_name).program.to_networkx()
+
+    @cached_property
+    def recipe_sha256(self) -> str:
+        """Digest of the recipe as given."""
+        return hashlib.sha256(self.recipe.text.encode()).hexdigest()
+
+    @property
+    def disk_needed_bytes(self) -> int:
+        """Free disk that a run needs."""
+        return sum(shard.size_bytes for shard in self.shards) + SIDE_FILES_BYTES
+
+    @property
+    def tensors(self) -> int:
+        """Tensors that are written."""
+        return sum(len(shard.offsets_bytes) for shard in self.shards)
+
+    def report(self) -> dict[str, object]:
+        """The plan as one JSON object."""
+        plan = self.plan
+        counts: Counter[str] = Counter()
+        for island in plan.graph.islands:
+            counts.update(node.op.name for node in island.program.nodes)
+        unused = unused_by_model(plan.graph.unused, self.models.values())
+        return {
+            "tensors": self.tensors,
+            "ops": dict(sorted(counts.items())),
+            "passes": plan.passes,
+            "bytes_read": plan.bytes_read,
+            "bytes_written": plan.bytes_written,
+            "disk_needed_bytes": self.disk_needed_bytes,
+            "predicted_peak_bytes": plan.predicted_peak_bytes,
+            "minimum_memory_bytes": plan.minimum_bytes,
+            "reserved_bytes": plan.reserved_bytes,
+            "shards": [
+                {"name": shard.file_name, "bytes": shard.size_bytes, "tensors": len(shard.offsets_bytes)}
+                for shard in self.shards
+            ],
+            "models": [
+                {
+                    "reference": str(ref),
+                    "revision": ref.revision,
+                    "tensors": len(model.tensors),
+                    "bytes": model.size_bytes,
+                }
+                for ref, model in self.models.items()
+            ],
+            "unused_tensors": [f"{reference}: {name}" for reference, names in unused.items() for name in names],
+            "warnings": list(self.warnings),
+        }
+
+    def summary(self) -> str:
+        """What the run would do, as text."""
+        plan = self.plan
+        return "\n".join(
+            [
+                f"{self.method.name}: {self.tensors} tensors in {len(self.shards)} shards, "
+                f"{plan.passes} {'pass' if plan.passes == 1 else 'passes'}",
+                f"read {format_bytes(plan.bytes_read)}, write {format_bytes(plan.bytes_written)}",
+                f"peak memory {format_bytes(plan.predicted_peak_bytes)} with {plan.workers} workers "
+                f"(at least {format_bytes(plan.minimum_bytes)})",
+                *self.warnings,
+            ]
+        )
+
+    def run(self, out: str | Path, *, overwrite: bool = False, progress: Callback | None = None) -> MergeResult:
+        """Carry out the plan into a folder.
+
+        Raises UsageError (the folder), InputError, OutputError, or KeyboardInterrupt once all workers ended.
+        """
+        started = time.perf_counter()
+        out = Path(out)
+        folders = {Path(model.folder) for model in self.models.values()}
+        with OutputFolder(out, overwrite=overwrite, inputs=folders) as folder:
+            free_bytes = free_disk_bytes(out)
+            if free_bytes < self.disk_needed_bytes:
+                raise OutputError(
+                    f"{out}: the merge needs {format_bytes(self.disk_needed_bytes)} of disk, "
+                    f"and {format_bytes(free_bytes)} are free"
+                )
+            # First, so that an interrupted folder says whose it is.
+            folder.write_text("plait.yml", self.recipe.text)
+            expected = {file.path: file.size_bytes for model in self.models.values() for file in model.files}
+            with FilePool(expected_bytes=expected) as files, ShardWriter(folder.path, self.shards, files) as writer:
+                final = execute(self.plan, files, writer, progress)
+                writer.finish()
+                bytes_written = writer.bytes_written
+            folder.take_from(Path(self.donor.folder))
+            folder.write_text("README.md", render_card(self._card_facts(out)))
+            result = self._result(out, final, bytes_written, time.perf_counter() - started)
+            folder.write_json("plait-manifest.json", self._manifest(result))
+            # Last: with these two the folder is a model.
+            if len(self.shards) > 1:
+                folder.write_json(INDEX_FILE, index_of(self.shards))
+            folder.write_json("config.json", self.output_config())
+            folder.publish()
+        return result
+
+    def output_config(self) -> dict[str, object]:
+        """The output's config.json: the donor's, with layers and dtype as they come out."""
+        stacks = {
+            prefix: (layers.donor_layers, layers.source_layers)
+            for prefix, layers in self.compiled.mapping.stacks.items()
+        }
+        return output_config(self.donor.config, stack_layers=stacks, dtype_name=self._dtype_name)
+
+    @property
+    def _dtype_name(self) -> str:
+        """The dtype that most of the output has."""
+        sizes: Counter[str] = Counter()
+        for island in self.plan.graph.islands:
+            sizes[str(island.spec.dtype).removeprefix("torch.")] += island.spec.size_bytes
+        return sizes.most_common(1)[0][0]
+
+    def _card_facts(self, out: Path) -> CardFacts:
+        base = self.recipe.base_model
+        stack = self.compiled.mapping.stacks.get(self.donor.primary or "")
+        return CardFacts(
+            title=self.recipe.name or out.resolve().name,
+            method=self.method.name,
+            method_summary=self.method.summary,
+            paper=self.method.paper,
+            models=[str(ref) for ref in self.models],
+            base_model=str(base) if base is not None else None,
+            recipe_text=self.recipe.text,
+            seed=self.plan.seed,
+            dtype=self._dtype_name,
+            layers=len(stack.source_layers) if stack is not None else 0,
+            tensors=self.tensors,
+            size_bytes=sum(shard.data_bytes for shard in self.shards),
+            version=VERSION,
+        )
+
+    def _result(self, out: Path, final: Progress, bytes_written: int, seconds: float) -> MergeResult:
+        return MergeResult(
+            output=str(out),
+            recipe_sha256=self.recipe_sha256,
+            seed=self.plan.seed,
+            device="cpu",
+            workers=self.plan.workers,
+            tensors=self.tensors,
+            bytes_read=final.bytes_read,
+            bytes_written=bytes_written,
+            passes=self.plan.passes,
+            predicted_peak_bytes=self.plan.predicted_peak_bytes,
+            measured_peak_bytes=host.peak_resident_bytes(),
+            reserved_bytes=self.plan.reserved_bytes,
+            seconds=round(seconds, 3),
+            resumed=False,
+            shards=tuple(
+                {"name": shard.file_name, "bytes": shard.size_bytes, "tensors": len(shard.offsets_bytes)}
+                for shard in self.shards
+            ),
+            warnings=self.warnings,
+        )
+
+    def _manifest(self, result: MergeResult) -> dict[str, object]:
+        return {
+            "version": VERSION,
+            "seed": result.seed,
+            "recipe_sha256": result.recipe_sha256,
+            "inputs": [
+                {
+                    "reference": str(ref),
+                    "revision": ref.revision,
+                    "bytes": model.size_bytes,
+                    "files": [
+                        {"name": Path(file.path).name, "bytes": file.size_bytes, "header_sha256": file.header_sha256}
+                        for file in model.files
+                    ],
+                }
+                for ref, model in self.models.items()
+            ],
+            "predicted_peak_bytes": result.predicted_peak_bytes,
+            "measured_peak_bytes": result.measured_peak_bytes,
+            "seconds": result.seconds,
+            "shards": [
+                {
+                    "name": shard.file_name,
+                    "bytes": shard.size_bytes,
+                    "header_sha256": hashlib.sha256(shard.header).hexdigest(),
+                }
+                for shard in self.shards
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What a finished run did; the fields of ``plait run --json``."""
+
+    output: str
+    recipe_sha256: str
+    seed: int
+    device: str
+    workers: int
+    tensors: int
+    bytes_read: int
+    bytes_written: int
+    passes: int
+    predicted_peak_bytes: int
+    measured_peak_bytes: int
+    reserved_bytes: int
+    seconds: float
+    resumed: bool
+    shards: tuple[dict[str, object], ...]
+    warnings: tuple[str, ...]

@@ -23,13 +23,14 @@ _EMBEDDING_WORDS = frozenset(
 _EMBEDDING_MODULES = frozenset({"cls_token", "class_token", "mask_token", "project_in"})
 _PRE_NORM = re.compile(r"^(ln_pre|norm_pre|pre_?la?ye?r_?norm)$")
 _OUTPUT_WORDS = frozenset({"out", "output", "head", "heads", "unembed", "unembedding", "classifier"})
-_OUTPUT_MODULES = frozenset({"output", "output_layer", "lm_head"})
+_OUTPUT_MODULES = (["output"], ["output_layer"], ["lm_head"])
 _NOT_TOKENS = frozenset(
     # Embeddings of something else than tokens; a table of positions can have more rows than the vocabulary.
     {"pos", "position", "positions", "positional", "wpe", "type", "types", "segment", "patch", "rotary", "rope", "time"}
     | {"per", "proj", "project", "projection", "mapping", "norm", "layernorm", "relative", "cls", "class", "mask"}
 )
 _GENERATING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_HEADLESS = re.compile(r"(?<!LMHead)(?<!Chat)Model$|Encoder$|Classification$|QuestionAnswering$")
 _ROOTS = frozenset({"model", "transformer", "gpt_neox", "backbone", "decoder", "encoder"})
 
 
@@ -99,7 +100,7 @@ def infer_architecture(tensors: Sequence[StoredTensor], config: Mapping[str, obj
         primary=_primary(groups, counts),
         roles={tensor.name: roles[tensor.name] for tensor in order},
         order=order,
-        aliases=_aliases(embedding, trailing, config),
+        aliases=_aliases(embedding, trailing, stacks, config),
         vocabulary_rows=embedding.spec.shape[0] if embedding is not None else None,
     )
 
@@ -199,36 +200,61 @@ def _input_embedding(leading: Sequence[StoredTensor], config: Mapping[str, objec
 
 
 def _aliases(
-    embedding: StoredTensor | None, trailing: Sequence[StoredTensor], config: Mapping[str, object]
+    embedding: StoredTensor | None,
+    trailing: Sequence[StoredTensor],
+    stacks: Iterable[str],
+    config: Mapping[str, object],
 ) -> dict[str, str]:
-    """The output head that is not stored because it is the input embedding."""
-    if embedding is None or not _is_tied(config):
+    """What is not stored because it is the input embedding: the output head, and an encoder's and decoder's own."""
+    if embedding is None:
         return {}
-    for tensor in trailing:
-        if tensor.spec.shape == embedding.spec.shape or not _OUTPUT_MODULES.isdisjoint(tensor.name.split(".")[-2:-1]):
-            return {}
-    return {_head_name(embedding.name): embedding.name}
+    aliases: dict[str, str] = {}
+    before, _, rest = embedding.name.rpartition("shared")
+    if rest == ".weight":
+        sides = {side for side in ("encoder", "decoder") if any(stack.startswith(before + side) for stack in stacks)}
+        aliases = {f"{before}{side}.embed_tokens.weight": embedding.name for side in sorted(sides)}
+    if _is_tied(config) and not any(_is_head(tensor, embedding) for tensor in trailing):
+        aliases[_head_name(embedding, trailing)] = embedding.name
+    return aliases
+
+
+def _is_head(tensor: StoredTensor, embedding: StoredTensor) -> bool:
+    """Whether a trailing tensor is an output head: shaped like the embedding, or so named with other rows."""
+    if tensor.spec.shape == embedding.spec.shape:
+        return True
+    return len(tensor.spec.shape) == 2 and tensor.name.split(".")[-2:-1] in _OUTPUT_MODULES
 
 
 def _is_tied(config: Mapping[str, object]) -> bool:
     """Whether the head is the input embedding.
 
     Silence means yes for a model that generates text: the key is left out where it has the library's default,
-    which is true, and a head that is neither stored nor tied would be random.
+    which is true, and a head that is neither stored nor tied would be random. A model that by its name has no head
+    has nothing to tie, whatever the config says.
     """
+    listed = config.get("architectures")
+    architectures = [str(name) for name in listed] if isinstance(listed, list) else []
+    if architectures and all(_HEADLESS.search(name) for name in architectures):
+        return False
     said = [inner["tie_word_embeddings"] for _, inner in configs(config) if "tie_word_embeddings" in inner]
     if said:
         return any(value is True for value in said)
-    architectures = config.get("architectures")
-    return isinstance(architectures, list) and any(str(name).endswith(_GENERATING) for name in architectures)
+    return any(name.endswith(_GENERATING) for name in architectures)
 
 
-def _head_name(embedding: str) -> str:
-    """What the head is called: beside the module that holds embeddings and layers, and mostly ``lm_head``."""
-    modules = embedding.split(".")[:-1]
-    outer = next((at for at, module in enumerate(modules) if module in _ROOTS), None)
+def _head_name(embedding: StoredTensor, trailing: Sequence[StoredTensor]) -> str:
+    """What the head is called: as its bias is; else mostly ``lm_head``, beside what holds embeddings and layers."""
+    biases = [
+        tensor.name
+        for tensor in trailing
+        if tensor.name.endswith(".bias") and tensor.spec.shape == embedding.spec.shape[:1]
+    ]
+    if biases:
+        return max(biases, key=len).removesuffix("bias") + "weight"
+    modules = embedding.name.split(".")[:-1]
     if modules[-1] == "embed_in":
         return "embed_out.weight"
     if modules == ["tok_embeddings"]:
         return "output.weight"
-    return ".".join([*modules[: outer or 0], "lm_head", "weight"])
+    root = next((at for at, module in enumerate(modules) if module in _ROOTS), 0)
+    return ".".join([*modules[:root], "lm_head", "weight"])

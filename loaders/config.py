@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 from .config_keys import (
     LayerCount,
     configs,
     is_count,
     is_extra_count,
-    is_layer_count,
     layer_counts,
     part_of,
     words_of,
 )
+from .layer_lists import OTHER_MAPPINGS, StackChange, follow_layers, stack_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,27 +23,6 @@ if TYPE_CHECKING:
 _DTYPE_KEYS = ("dtype", "torch_dtype")
 _DTYPE_SINCE = (4, 56)
 """The first version of transformers that writes ``dtype``; older ones read only ``torch_dtype``."""
-
-_STACK_WORDS = ("encoder", "decoder", "single", "double")
-"""Words that tell two stacks of one config apart: ``num_decoder_layers``, ``num_single_layers``."""
-
-_INDEX_WORDS = frozenset({"layer", "layers", "block", "blocks", "idx", "idxs", "index", "indexes", "indices"})
-_OTHER_LISTS = frozenset({"token", "tokens", "architectures", "limit", "mean", "std", "label", "labels", "language"})
-"""Lists that are never a value a layer, though in a small model their length may be the layer count."""
-
-_OTHER_MAPPINGS = frozenset({"rope", "quantization", "compression", "label", "auto", "task", "generation"})
-_INDEX_TEXT = re.compile(r"^[0-9]+(,[0-9]+)*$")
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """What happens to one (nested) config: layer ``sources[i]`` of ``old`` becomes layer i of a stack."""
-
-    prefix: str
-    path: tuple[str, ...]
-    counts: tuple[LayerCount, ...]
-    old: int
-    sources: tuple[int, ...]
 
 
 def output_config(
@@ -83,14 +60,14 @@ def output_config(
     return config
 
 
-def _changes(config: Mapping[str, object], prefix: str, old: int, sources: tuple[int, ...]) -> list[_Change]:
+def _changes(config: Mapping[str, object], prefix: str, old: int, sources: tuple[int, ...]) -> list[StackChange]:
     """Which configs describe a stack, and under which keys."""
     counts = _about(layer_counts(config), prefix)
     fitting = [count for count in counts if old in (count.count, count.count + count.extra)]
     if fitting:
         paths = dict.fromkeys(count.path for count in fitting)
         return [
-            _Change(prefix, path, tuple(count for count in fitting if count.path == path), old, sources)
+            StackChange(prefix, path, tuple(count for count in fitting if count.path == path), old, sources)
             for path in paths
         ]
     if counts:
@@ -101,7 +78,7 @@ def _changes(config: Mapping[str, object], prefix: str, old: int, sources: tuple
     if not home and part not in ("", "text"):
         return []
     # Left out of the donor's config because it is the default of its family: now it has to be said.
-    return [_Change(prefix, path, (LayerCount(path, "num_hidden_layers", old),), old, sources)]
+    return [StackChange(prefix, path, (LayerCount(path, "num_hidden_layers", old),), old, sources)]
 
 
 def _about(counts: Sequence[LayerCount], prefix: str) -> list[LayerCount]:
@@ -113,9 +90,9 @@ def _about(counts: Sequence[LayerCount], prefix: str) -> list[LayerCount]:
     else:
         chosen = [count for count in counts if count.part == part]
         chosen = chosen or [count for count in counts if not count.path and all(not other.path for other in counts)]
-    own = _stack_word(prefix)
-    specific = [count for count in chosen if own is not None and _stack_word(_full_key(count)) == own]
-    generic = [count for count in chosen if _stack_word(_full_key(count)) is None]
+    own = stack_word(prefix)
+    specific = [count for count in chosen if own is not None and stack_word(_full_key(count)) == own]
+    generic = [count for count in chosen if stack_word(_full_key(count)) is None]
     if not specific:
         return generic if generic or own is not None else chosen
     # Where a config counts encoder and decoder apart, its plain count is the encoder's.
@@ -126,11 +103,7 @@ def _full_key(count: LayerCount) -> str:
     return ".".join((*count.path, count.key))
 
 
-def _stack_word(name: str) -> str | None:
-    return next((word for word in words_of(name) if word in _STACK_WORDS), None)
-
-
-def _restack(config: dict[str, object], change: _Change, done: set[tuple[tuple[str, ...], str]]) -> None:
+def _restack(config: dict[str, object], change: StackChange, done: set[tuple[tuple[str, ...], str]]) -> None:
     """Rewrite the keys of one config that count or list the layers of a stack."""
     old, new, stored = change.old, len(change.sources), change.old
     for count in change.counts:
@@ -145,83 +118,14 @@ def _restack(config: dict[str, object], change: _Change, done: set[tuple[tuple[s
             config[key] = new - plain
     if config.get("max_window_layers") == old:
         config["max_window_layers"] = new
-    _follow(config, change, (old, stored), change.path, done)
-
-
-def _follow(
-    config: dict[str, object],
-    change: _Change,
-    lengths: tuple[int, int],
-    path: tuple[str, ...],
-    done: set[tuple[tuple[str, ...], str]],
-) -> None:
-    """Let per-layer lists and lists of layer numbers follow, also in mappings that have no layer count themselves."""
-    numbers = {key: found for key, value in config.items() if (found := _layer_numbers(key, value)) is not None}
-    # Some families count their layers from 1; a list that holds the layer count itself gives that away.
-    base = int(any(change.old in found for found in numbers.values()) and not any(0 in x for x in numbers.values()))
-    for key, value in list(config.items()):
-        words = words_of(key)
-        foreign = _stack_word(key) not in (None, _stack_word(change.prefix))
-        if foreign or (path, key) in done or not _OTHER_LISTS.isdisjoint(words):
-            continue
-        if isinstance(value, dict):
-            counted = any(is_layer_count(inner) for inner in value)
-            if not counted and _OTHER_MAPPINGS.isdisjoint(words) and part_of(key) in ("", part_of(change.prefix)):
-                _follow(value, change, lengths, (*path, key), done)
-            continue
-        followed = _followed(value, numbers.get(key), change, lengths, base, is_pattern="pattern" in words)
-        if followed is not None:
-            config[key] = followed
-            done.add((path, key))
-
-
-def _followed(
-    value: object,
-    numbers: list[int] | None,
-    change: _Change,
-    lengths: tuple[int, int],
-    base: int,
-    *,
-    is_pattern: bool,
-) -> object | None:
-    """A value after the layers moved; None where it is not about layers."""
-    in_range = numbers is not None and all(base <= number < change.old + base for number in numbers)
-    if numbers and in_range and (len(numbers) not in lengths or numbers == list(range(base, change.old + base))):
-        listed = frozenset(number - base for number in numbers)
-        moved = [place + base for place, source in enumerate(change.sources) if source in listed]
-        return ",".join(map(str, moved)) if isinstance(value, str) else moved
-    if isinstance(value, list) and len(value) in lengths:
-        return [copy.deepcopy(value[source]) for source in change.sources if source < len(value)]
-    if is_pattern and isinstance(value, str) and len(value) in lengths:
-        return "".join(value[source] for source in change.sources if source < len(value))
-    return None
-
-
-def _layer_numbers(key: str, value: object) -> list[int] | None:
-    """The layer numbers that a value lists, such as ``mlp_only_layers: [0, 5]``; None if it lists none.
-
-    Numbers rise strictly in such a list, which tells it from a value for each layer (``no_rope_layers: [1, 1, 0]``).
-    """
-    words = frozenset(words_of(key))
-    if words.isdisjoint(_INDEX_WORDS) or not words.isdisjoint(_OTHER_LISTS):
-        return None
-    numbers: object = value
-    if isinstance(value, str) and _INDEX_TEXT.match(value):
-        numbers = [int(number) for number in value.split(",")]
-    if not _is_integers(numbers) or any(a >= b for a, b in pairwise(numbers)):
-        return None
-    return numbers
-
-
-def _is_integers(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
+    follow_layers(config, change, (old, stored), change.path, done)
 
 
 def _set_dtype(config: dict[str, object], dtype_name: str) -> None:
     """Write the dtype wherever the config has one, and at the top in any case."""
     used = [key for _, inner in configs(config) for key in _DTYPE_KEYS if isinstance(inner.get(key), str)]
     for path, inner in _mutable_configs(config):
-        if not path or _OTHER_MAPPINGS.isdisjoint(words_of(path[-1])):
+        if not path or OTHER_MAPPINGS.isdisjoint(words_of(path[-1])):
             for key in _DTYPE_KEYS:
                 if isinstance(inner.get(key), str):
                     inner[key] = dtype_name

@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import re
+from itertools import count
 from pathlib import Path
 from sys import intern
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 _SUFFIX = ".safetensors"
+_ADAPTER = "adapter_model.safetensors"
 _INDEX_SUFFIX = ".safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _OTHER_WEIGHTS = (*_PICKLES, ".gguf", ".h5", ".msgpack", ".npz", ".onnx")
@@ -124,20 +126,20 @@ def _places(path_text: str, recipe_folder: Path) -> list[Path]:
 
 def _nearest(places: Sequence[Path]) -> str | None:
     """The folder beside a missing one whose name is most like it."""
+    siblings: dict[str, Path] = {}
     for place in places:
         try:
-            siblings = {path.name: path for path in place.parent.iterdir() if path.is_dir()}
+            siblings = {path.name: path for path in place.parent.iterdir() if path.is_dir()} | siblings
         except OSError:
             continue
-        near = difflib.get_close_matches(place.name, siblings, n=1)
-        if near:
-            return str(siblings[near[0]])
-    return None
+    near = difflib.get_close_matches(places[0].name, siblings, n=1)
+    return str(siblings[near[0]]) if near else None
 
 
 def _weight_files(folder: Path) -> tuple[list[str], dict[str, str], Path | None]:
     """The names of a folder's weight files in order, its index (tensor to file name) and the index's path."""
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    # With both a single file and an index, the file is the model: transformers reads it so.
     if f"model{_SUFFIX}" in names:
         return [f"model{_SUFFIX}"], {}, None
     indexes = [name for name in names if name.endswith(_INDEX_SUFFIX)]
@@ -163,25 +165,29 @@ def _weight_files(folder: Path) -> tuple[list[str], dict[str, str], Path | None]
 
 def _one_set(folder: Path, files: list[str]) -> list[str]:
     """Of safetensors files without an index, those that make up the model."""
-    shards = [match for name in files if (match := _SHARD.match(name))]
-    if not shards:
-        if files == ["adapter_model.safetensors"]:
+    sets: dict[tuple[str, str], dict[int, str]] = {}
+    for name in files:
+        if match := _SHARD.match(name):
+            sets.setdefault((match[1], match[3]), {})[int(match[2])] = name
+    if not sets:
+        if files == [_ADAPTER]:
             raise InputError(f"{folder}: holds an adapter, not a model; name it as MODEL+ADAPTER")
-        return [name for name in files if name != "adapter_model.safetensors"]
-    # consolidated.safetensors beside model-00001-of-00002.safetensors is the same model once more.
-    sets = {(match[1], match[3]) for match in shards}
-    stem, total = ("model", next((count for name, count in sets if name == "model"), shards[0][3]))
-    if (stem, total) not in sets:
-        stem, total = shards[0][1], shards[0][3]
-    chosen = [match for match in shards if (match[1], match[3]) == (stem, total)]
-    numbers = {int(match[2]) for match in chosen}
-    missing = sorted(set(range(1, int(total) + 1)) - numbers) if 0 not in numbers else []
-    if missing:
+        return [name for name in files if name != _ADAPTER]
+    # consolidated-00001-of-00002 beside model-00001-of-00003 is the same model once more.
+    chosen = [key for key in sets if key[0] == "model"] or list(sets)
+    if len(chosen) > 1:
+        names = " and ".join(f"{stem}-*-of-{total}{_SUFFIX}" for stem, total in chosen)
+        raise InputError(f"{folder}: holds several sets of files, {names}, and no index that says which one to read")
+    stem, total = chosen[0]
+    shards = sets[chosen[0]]
+    first = 0 if 0 in shards else 1
+    if len(shards) < int(total):
+        missing = next(number for number in count(first) if number not in shards)
         raise InputError(
-            f"{folder}: file {missing[0]} of {int(total)} ({stem}-*-of-{total}{_SUFFIX}) is missing; "
+            f"{folder}: file {missing} of {int(total)} ({stem}-*-of-{total}{_SUFFIX}) is missing; "
             "is a download incomplete?"
         )
-    return [match[0] for match in chosen]
+    return list(shards.values())
 
 
 def _no_weights(folder: Path, names: Sequence[str]) -> str:

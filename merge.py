@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from .engine.plan import Plan
     from .engine.recipe import ModelRef, Recipe
 
+CACHED_SHARE = 0.5
+"""Inputs above this share of free memory are read past the page cache: it could not keep them anyway."""
+
 SIDE_FILES_BYTES = 1 << 20
 """What config, index, card and manifest take, about; tokenizer files are counted as they are."""
 
@@ -145,7 +148,11 @@ class MergePlan:
             # First, so that an interrupted folder says whose it is.
             folder.write_text("plait.yml", self.recipe.text)
             expected = {file.path: file.size_bytes for model in self.models.values() for file in model.files}
-            with FilePool(expected_bytes=expected) as files, ShardWriter(folder.path, self.shards, files) as writer:
+            direct = sum(expected.values()) > host.free_memory_bytes() * CACHED_SHARE
+            with (
+                FilePool(expected_bytes=expected, direct=direct) as files,
+                ShardWriter(folder.path, self.shards, files) as writer,
+            ):
                 final = execute(self.plan, files, writer, progress)
                 writer.finish()
                 bytes_written = writer.bytes_written

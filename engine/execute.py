@@ -17,6 +17,7 @@ import torch
 
 from .feed import Feed, OpenIsland, Task
 from .host import one_torch_thread
+from .memory import PHASE_BYTES, moves
 
 if TYPE_CHECKING:
     from .graph import Node
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from .tiling import Pass
 
 _BOUND_PASSES = 16
-"""Passes whose views a worker keeps; tensors of a layer come in turn, so a few programs alternate."""
+"""Passes whose views a thread keeps; tensors of a layer come in turn, so a few programs alternate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def execute(
     run = _Run(plan, reader, writer)
     threads_before = torch.get_num_threads()
     one_torch_thread()
-    threads = [threading.Thread(target=run.work, name=f"plait-{index}") for index in range(plan.workers)]
+    threads = [threading.Thread(target=run.work, name=f"plait-{index}") for index in range(plan.threads)]
     try:
         for thread in threads:
             thread.start()
@@ -90,7 +91,9 @@ class _Run:
         self.ended = threading.Event()
         self.error: BaseException | None = None
         self._lock = threading.Lock()
-        self._working = plan.workers
+        self._working = plan.threads
+        # More threads than workers, so that reading and writing overlap with computing; who computes holds this.
+        self.computing = threading.Semaphore(plan.workers)
         self._read_bytes = self._written_bytes = 0
         self._started = time.perf_counter()
 
@@ -131,12 +134,15 @@ class _Run:
 
 @dataclass(slots=True, eq=False)
 class _Step:
-    """One op of a pass with its places in a worker's arena; ``inputs`` holds None where a state goes."""
+    """One op of a pass with its places in a thread's arena, 1-D uint8; ``goes_out``: what it makes is written."""
 
     node: Node
-    out: torch.Tensor | None
-    inputs: list[torch.Tensor | None]
+    memory: torch.Tensor
     scratch: torch.Tensor
+    goes_out: bool
+
+
+_Stretch: TypeAlias = tuple[bool, list[_Step]]
 
 
 class _Worker:
@@ -144,8 +150,8 @@ class _Worker:
 
     def __init__(self, run: _Run) -> None:
         self._run = run
-        self._arena = torch.empty(run.plan.arena_bytes, dtype=torch.uint8)
-        self._bound: OrderedDict[Pass, list[_Step]] = OrderedDict()
+        self._arena = _page_aligned(run.plan.arena_bytes)
+        self._bound: OrderedDict[Pass, list[_Stretch]] = OrderedDict()
 
     def run(self, task: Task) -> None:
         island, plan = task.island, task.island.plan
@@ -169,68 +175,105 @@ class _Worker:
             self._compute(island, tile._replace(lo=lo, hi=min(lo + step, tile.hi)), current, arena)
 
     def _compute(self, island: OpenIsland, tile: Tile, current: Pass, arena: Arena) -> None:
-        elements = tile.elements
-        full = elements == arena.tile_elements
+        values: dict[Node, torch.Tensor] = dict(island.results)
         read_bytes = written_bytes = 0
-        for step in self._steps(current, arena):
-            node = step.node
-            inputs = [
-                island.results[source] if view is None else view if full else view[:elements]
-                for source, view in zip(node.inputs, step.inputs, strict=True)
-            ]
-            if node.op.name == "write":
-                data = inputs[0].view(torch.uint8)
-                for name in island.outputs:
-                    self._run.writer.write_from(name, tile.lo * node.spec.dtype.itemsize, data)
-                    written_bytes += data.numel()
+        for computes, steps in self._stretches(current, arena):
+            if computes:
+                with self._run.computing:
+                    for step in steps:
+                        self._apply(step, island, tile, current, values)
                 continue
-            assert step.out is not None
-            out = step.out if full or node.op.reduction is not None else step.out[:elements]
-            if node.op.name == "load":
-                data = out.view(torch.uint8)
-                self._run.reader.read_into(island.leaf(node), tile.lo * node.spec.dtype.itemsize, data)
-                read_bytes += data.numel()
-            elif node.op.reduction is not None:
-                assert node.op.kernel is not None
-                block_elements = current.block_elements
-                attrs = island.attrs(node)
-                node.op.kernel(out, inputs, step.scratch, tile, block_elements=block_elements, **attrs)
-                with island.lock:
-                    node.op.reduction.fold(island.states[node], out, tile, block_elements)
-            else:
-                assert node.op.kernel is not None
-                node.op.kernel(out, inputs, step.scratch, tile, **island.attrs(node))
+            for step in steps:
+                if step.node.op.name == "load":
+                    read_bytes += self._load(step, island, tile, values)
+                else:
+                    written_bytes += self._write(step, island, tile, values)
         self._run.count(read_bytes, written_bytes)
 
-    def _steps(self, current: Pass, arena: Arena) -> list[_Step]:
-        """The pass with its slots as typed views, made at the first tile and kept for a while."""
-        steps = self._bound.get(current)
-        if steps is None:
-            steps = self._bound[current] = self._bind(current, arena)
+    def _load(self, step: _Step, island: OpenIsland, tile: Tile, values: dict[Node, torch.Tensor]) -> int:
+        """Read a tile of a stored tensor into the step's slot; returns the bytes read."""
+        leaf = island.leaf(step.node)
+        itemsize = leaf.spec.dtype.itemsize
+        offset_bytes = tile.lo * itemsize
+        data = _in_phase(step.memory, leaf.offset_bytes + offset_bytes, tile.elements * itemsize, itemsize)
+        self._run.reader.read_into(leaf, offset_bytes, data)
+        values[step.node] = data.view(leaf.spec.dtype)
+        return data.numel()
+
+    def _write(self, step: _Step, island: OpenIsland, tile: Tile, values: dict[Node, torch.Tensor]) -> int:
+        """Write a tile under every name of the tensor; returns the bytes written."""
+        data = values[step.node.inputs[0]].view(torch.uint8)
+        for name in island.outputs:
+            self._run.writer.write_from(name, tile.lo * step.node.spec.dtype.itemsize, data)
+        return data.numel() * len(island.outputs)
+
+    def _apply(
+        self, step: _Step, island: OpenIsland, tile: Tile, current: Pass, values: dict[Node, torch.Tensor]
+    ) -> None:
+        """Run one kernel on a tile."""
+        node = step.node
+        inputs = [values[source] for source in node.inputs]
+        attrs = island.attrs(node)
+        assert node.op.kernel is not None
+        if node.op.reduction is not None:
+            block_elements = current.block_elements
+            specs = [source.spec for source in node.inputs]
+            spec = node.op.reduction.partial_spec(specs, tile.elements, block_elements)
+            partial = step.memory[: spec.size_bytes].view(spec.dtype)
+            node.op.kernel(partial, inputs, step.scratch, tile, block_elements=block_elements, **attrs)
+            with island.lock:
+                node.op.reduction.fold(island.states[node], partial, tile, block_elements)
+            return
+        dtype = node.spec.dtype
+        size_bytes = tile.elements * dtype.itemsize
+        if step.goes_out:
+            # Only the first name's place counts: under the others the bytes may go through the page cache.
+            file_offset_bytes = self._run.plan.places[island.outputs[0]].offset_bytes + tile.lo * dtype.itemsize
+            out = _in_phase(step.memory, file_offset_bytes, size_bytes, dtype.itemsize).view(dtype)
+        else:
+            out = step.memory[:size_bytes].view(dtype)
+        node.op.kernel(out, inputs, step.scratch, tile, **attrs)
+        values[node] = out
+
+    def _stretches(self, current: Pass, arena: Arena) -> list[_Stretch]:
+        """The pass with its slots as views, made at the first tile and kept for a while."""
+        stretches = self._bound.get(current)
+        if stretches is None:
+            stretches = self._bound[current] = self._bind(current, arena)
             if len(self._bound) > _BOUND_PASSES:
                 self._bound.popitem(last=False)
         else:
             self._bound.move_to_end(current)
-        return steps
+        return stretches
 
-    def _bind(self, current: Pass, arena: Arena) -> list[_Step]:
-        values: dict[Node, torch.Tensor] = {}
-        scratches: dict[Node, torch.Tensor] = {}
-        for slot in arena.slots:
-            memory = self._arena[slot.offset_bytes : slot.offset_bytes + slot.size_bytes]
-            if slot.use == "scratch":
-                scratches[slot.node] = memory
-            else:
-                typed = memory.view(slot.node.spec.dtype)
-                # A reduction's partial keeps its whole slot: its kernel knows how many blocks a tile has.
-                values[slot.node] = typed if slot.node.op.reduction is not None else typed[: arena.tile_elements]
+    def _bind(self, current: Pass, arena: Arena) -> list[_Stretch]:
+        """Split a pass into stretches of IO and of computing, each step with its memory."""
+        memory = {
+            (slot.node, slot.use): self._arena[slot.offset_bytes : slot.offset_bytes + slot.size_bytes]
+            for slot in arena.slots
+        }
         nothing = self._arena[:0]
-        return [
-            _Step(
-                node,
-                values.get(node),
-                [values.get(source) for source in node.inputs],
-                scratches.get(node, nothing),
-            )
-            for node in current.nodes
-        ]
+        stretches: list[_Stretch] = []
+        for node in current.nodes:
+            computes = node.op.kernel is not None
+            if not stretches or stretches[-1][0] != computes:
+                stretches.append((computes, []))
+            place, scratch = memory.get((node, "value"), nothing), memory.get((node, "scratch"), nothing)
+            stretches[-1][1].append(_Step(node, place, scratch, computes and moves(node, current)))
+        return stretches
+
+
+def _in_phase(memory: torch.Tensor, file_offset_bytes: int, size_bytes: int, itemsize: int) -> torch.Tensor:
+    """The part of a slot that lies as far from a page boundary as the bytes do in their file.
+
+    A file whose tensors are not even aligned to their elements gets the start of the slot: kernels need that more.
+    """
+    phase_bytes = file_offset_bytes % PHASE_BYTES
+    start = phase_bytes if phase_bytes % itemsize == 0 else 0
+    return memory[start : start + size_bytes]
+
+
+def _page_aligned(size_bytes: int) -> torch.Tensor:
+    """Memory of at least so many bytes that starts at a page boundary, 1-D uint8."""
+    memory = torch.empty(size_bytes + PHASE_BYTES, dtype=torch.uint8)
+    return memory[-memory.data_ptr() % PHASE_BYTES :]

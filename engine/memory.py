@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from .graph import Node
     from .tiling import Pass
 
-ALIGN_BYTES = 64
-"""Slots start at multiples of a cache line, which is also what the widest vector loads want."""
+ALIGN_BYTES = 4096
+"""Slots start at page boundaries: that is what reads and writes past the page cache ask for."""
+
+PHASE_BYTES = ALIGN_BYTES
+"""Spare room of a value that is read from or written to a file: it starts in its slot at the same distance from
+a page boundary as in the file, so that whole pages of the file are whole pages of memory."""
 
 
 class Slot(NamedTuple):
@@ -47,7 +51,15 @@ def value_bytes(node: Node, current: Pass, tile_elements: int) -> int:
         return node.op.reduction.partial_spec(specs, tile_elements, current.block_elements).size_bytes
     if node.op.name == "write":
         return 0
-    return tile_elements * node.spec.dtype.itemsize
+    spare_bytes = PHASE_BYTES if moves(node, current) else 0
+    return tile_elements * node.spec.dtype.itemsize + spare_bytes
+
+
+def moves(node: Node, current: Pass) -> bool:
+    """Whether a value comes from a file or goes to one as it lies in memory."""
+    return node.op.name == "load" or any(
+        target.op.name == "write" and node in target.inputs for target in current.targets
+    )
 
 
 def scratch_bytes(node: Node, tile_elements: int) -> int:
@@ -76,14 +88,17 @@ def last_uses(current: Pass) -> dict[Node, int]:
     return uses
 
 
-def takes_over(node: Node, step: int, uses: dict[Node, int]) -> Node | None:
+def takes_over(node: Node, step: int, current: Pass, uses: dict[Node, int]) -> Node | None:
     """The input whose storage a node's result may take, because nothing reads the input after this step."""
+    if moves(node, current):
+        return None
     for position in node.op.inplace:
         source = node.inputs[position]
         if (
             uses.get(source) == step
             and source.spec.dtype == node.spec.dtype
             and source.op.reduction is None
+            and not moves(source, current)
             and node.inputs.count(source) == 1
         ):
             return source
@@ -116,7 +131,7 @@ def lay_out(current: Pass, tile_elements: int) -> Arena:
         live = [slot for slot in live if slot.last >= step]
         if node.op.name == "write":
             continue
-        source = takes_over(node, step, uses)
+        source = takes_over(node, step, current, uses)
         if source is not None:
             taken = placed[source]
             live.remove(taken)
@@ -139,7 +154,7 @@ def replay(current: Pass, tile_elements: int) -> tuple[int, ...]:
     alive: dict[Node, int] = {}
     timeline: list[int] = []
     for step, node in enumerate(current.nodes):
-        source = takes_over(node, step, uses)
+        source = takes_over(node, step, current, uses)
         if source is not None:
             alive.pop(source)
         alive[node] = value_bytes(node, current, tile_elements)

@@ -8,7 +8,10 @@ from collections import OrderedDict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from ..engine.errors import InputError, OutputError
+from .direct_io import DirectFile, whole_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,10 +32,12 @@ class PositionedFile:
 
     ``mode`` is "read", "update" (an existing file, read and write) or "create" (a new or emptied file). Uses
     ``preadv`` and ``pwrite`` where the platform has them, else a lock around seek and read.
+    ``direct`` moves whole pages past the page cache where file offset and memory address allow it: always for
+    writes, for reads only what the cache does not hold already.
     Raises InputError (mode "read") or OutputError, both naming the file.
     """
 
-    def __init__(self, path: str, mode: Literal["read", "update", "create"] = "read") -> None:
+    def __init__(self, path: str, mode: Literal["read", "update", "create"] = "read", *, direct: bool = False) -> None:
         self.path = path
         self._error = InputError if mode == "read" else OutputError
         try:
@@ -41,6 +46,10 @@ class PositionedFile:
             raise self._failed("cannot be opened", error) from error
         # One position for the whole file, used only on platforms without positioned calls.
         self._position_lock = threading.Lock()
+        self._direct = DirectFile(path, "read" if mode == "read" else "write") if direct else None
+        if direct and mode == "read" and hasattr(os, "posix_fadvise"):
+            # What is left for the cache are pieces of pages: reading ahead of them would read everything twice.
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
 
     @property
     def size_bytes(self) -> int:
@@ -119,6 +128,8 @@ class PositionedFile:
     def close(self) -> None:
         """Close the file; closing twice is fine."""
         try:
+            if self._direct is not None:
+                self._direct.close()
             self._file.close()
         except OSError as error:
             raise self._failed("cannot be closed", error) from error
@@ -132,13 +143,40 @@ class PositionedFile:
         self.close()
 
     def _read_some(self, offset_bytes: int, piece: memoryview) -> int:
+        if self._direct is not None:
+            count = self._read_cached(offset_bytes, piece)
+            if count:
+                return count
+            start, end = whole_pages(offset_bytes, _address(piece), len(piece))
+            if start == 0 and end:
+                count = self._direct.read(offset_bytes, piece[:end])
+                if count:
+                    return count
+            elif start < end:
+                piece = piece[:start]  # up to the first whole page through the cache, then past it
         if hasattr(os, "preadv"):
             return os.preadv(self._file.fileno(), [piece], offset_bytes)
         with self._position_lock:
             self._file.seek(offset_bytes)
             return self._file.readinto(piece) or 0
 
+    def _read_cached(self, offset_bytes: int, piece: memoryview) -> int:
+        """Read what the page cache holds, without waiting for the disk; 0 if it holds nothing or cannot tell."""
+        nowait = getattr(os, "RWF_NOWAIT", None)
+        try:
+            return os.preadv(self._file.fileno(), [piece], offset_bytes, nowait) if nowait is not None else 0
+        except OSError:
+            return 0
+
     def _write_some(self, offset_bytes: int, piece: memoryview) -> int:
+        if self._direct is not None:
+            start, end = whole_pages(offset_bytes, _address(piece), len(piece))
+            if start == 0 and end:
+                count = self._direct.write(offset_bytes, piece[:end])
+                if count:
+                    return count
+            elif start < end:
+                piece = piece[:start]
         if hasattr(os, "pwrite"):
             return os.pwrite(self._file.fileno(), piece, offset_bytes)
         with self._position_lock:
@@ -163,17 +201,26 @@ class FilePool:
     """Open input files, at most ``limit`` at a time where none in use has to stay; a TensorReader.
 
     The file that was used longest ago is closed first, and never one in use. ``expected_bytes`` gives the size of
-    files as their headers were read: a file that has changed since is refused when it is opened.
+    files as their headers were read: a file that has changed since is refused when it is opened. ``direct`` is for
+    inputs too large to stay in the page cache.
     """
 
-    def __init__(self, limit: int = 64, expected_bytes: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, limit: int = 64, expected_bytes: Mapping[str, int] | None = None, *, direct: bool = False
+    ) -> None:
         if limit < 1:
             raise ValueError("a pool holds at least one file")
         self._limit = limit
+        self._direct = direct
         self._expected_bytes = dict(expected_bytes or {})
         self._lock = threading.Lock()
         self._leases: OrderedDict[str, _Lease] = OrderedDict()
         self._closed = False
+
+    @property
+    def direct(self) -> bool:
+        """Whether reads go past the page cache where they can."""
+        return self._direct
 
     @property
     def open_files(self) -> int:
@@ -226,7 +273,7 @@ class FilePool:
         if self._closed:
             raise ValueError("the pool is closed")
         self._trim(spare=1)
-        file = PositionedFile(path)
+        file = PositionedFile(path, direct=self._direct)
         expected_bytes = self._expected_bytes.get(path)
         if expected_bytes is not None and file.size_bytes != expected_bytes:
             size_bytes = file.size_bytes
@@ -244,6 +291,11 @@ class FilePool:
         idle = [path for path, lease in self._leases.items() if lease.users == 0]
         for path in idle[:excess]:
             self._leases.pop(path).file.close()
+
+
+def _address(buffer: memoryview) -> int:
+    """Where a buffer lies in memory."""
+    return int(np.frombuffer(buffer, dtype=np.uint8).ctypes.data) if buffer else 0
 
 
 def _as_bytes(buffer: memoryview) -> memoryview:

@@ -134,11 +134,14 @@ def parse_header(data: bytes, file_bytes: int, where: str) -> Header:
 def encode_header(
     entries: Sequence[tuple[str, torch.dtype, tuple[int, ...]]],
     metadata: Mapping[str, str] | None = None,
+    *,
+    alignment_bytes: int = HEADER_ALIGNMENT_BYTES,
 ) -> tuple[bytes, dict[str, int]]:
     """Make the header of a file that holds ``entries`` (name, dtype, shape), their data in the order given.
 
     Returns the bytes that start the file, length prefix and padding included, and for each name the offset of
-    its data in bytes from the start of the file. Raises ValueError for a name that repeats or is reserved, a
+    its data in bytes from the start of the file. The header is padded so that the data starts at a multiple of
+    ``alignment_bytes``, itself a multiple of 8. Raises ValueError for a name that repeats or is reserved, a
     dtype the format does not have, or a header above the limit.
     """
     fields: dict[str, object] = {_METADATA: dict(metadata)} if metadata else {}
@@ -153,7 +156,7 @@ def encode_header(
         fields[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
         starts[name] = start
     text = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (align_up(len(text), HEADER_ALIGNMENT_BYTES) - len(text))
+    text += b" " * (align_up(LENGTH_BYTES + len(text), alignment_bytes) - LENGTH_BYTES - len(text))
     if len(text) > HEADER_LIMIT_BYTES:
         raise ValueError(f"a header of {len(text)} bytes is above the format's limit; use more shards")
     header = struct.pack("<Q", len(text)) + text

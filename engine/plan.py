@@ -138,8 +138,11 @@ def make_plan(
     reserved_bytes: int,
     peak_so_far_bytes: int,
     header_bytes: int,
+    tile_elements: int | None = None,
 ) -> Plan:
     """Choose workers and tiles for a budget; without one, what full speed needs and at most half of what is free.
+
+    ``tile_elements`` asks for tiles of about that size and for all the workers, and for nothing else.
 
     Raises PlanError, naming the least budget that works, if not even one worker with the smallest tiles fits.
     """
@@ -172,8 +175,9 @@ def make_plan(
     least = attempt(1, 1, SMALLEST_TILE_ELEMENTS)
     # A second process may hold a little more when it gets here: the least that is promised has a margin.
     minimum_bytes = align_up(least.predicted_peak_bytes + 4 * MIB, MIB)
-    for crew, threads, tile_elements in _settings(workers):
-        plan = attempt(crew, threads, tile_elements)
+    asked = None if tile_elements is None else [(workers, workers * THREADS_A_WORKER, tile_elements)]
+    for crew, threads, elements in asked or _settings(workers):
+        plan = attempt(crew, threads, elements)
         if plan.predicted_peak_bytes <= limit_bytes:
             return plan
     held = f"{format_bytes(reserved_bytes)} are in use before the first tensor is read"

@@ -163,3 +163,15 @@ def test_a_model_without_layers() -> None:
 def test_the_deepest_of_several_unnamed_stacks_by_bytes() -> None:
     names = [*layered("a.layers", 5, "x.weight"), *layered("b.layers", 2, *(f"{i}.weight" for i in range(9)))]
     assert infer(names).primary == "b.layers"
+
+
+def test_the_texts_own_count_comes_before_the_whole_models() -> None:
+    names = [*layered("a.layers", 6, *ATTENTION), *layered("b.layers", 2, *ATTENTION)]
+    config = {"num_hidden_layers": 6, "text_config": {"num_hidden_layers": 2}}
+    assert infer(names, config).primary == "b.layers"
+
+
+def test_a_talker_is_not_the_thinker() -> None:
+    names = [*layered("thinker.model.layers", 2, *ATTENTION), *layered("talker.model.layers", 2, *ATTENTION, "more.w")]
+    config = {f"{part}_config": {"text_config": {"num_hidden_layers": 2}} for part in ("thinker", "talker")}
+    assert infer(names, config).primary == "thinker.model.layers"

@@ -165,6 +165,28 @@ def test_two_stacks_in_one_config(config: dict[str, Any], prefix: str, expected:
     assert restack(config, 3, 0, prefix=prefix) == expected
 
 
+def test_lists_of_two_stacks_in_one_config() -> None:
+    config = {**ENCODER_DECODER, "dtype": "x", "attention_window": [1, 2, 3, 4], "encoder_kinds": [1, 2, 3, 4]}
+    stacks = {"model.encoder.layers": (4, (3, 0)), "model.decoder.layers": (4, (1, 1, 2))}
+    both = output_config(config, stack_layers=stacks, dtype_name="x")
+    assert both == {
+        "encoder_layers": 2,
+        "decoder_layers": 3,
+        "num_hidden_layers": 2,
+        "dtype": "x",
+        "attention_window": [4, 1],
+        "encoder_kinds": [4, 1],
+    }
+    alone = restack(config, 1, 1, 2, prefix="model.decoder.layers")
+    assert alone["encoder_kinds"] == [1, 2, 3, 4]
+
+
+def test_a_talkers_layers_are_not_the_thinkers() -> None:
+    config = {f"{part}_config": {"text_config": {"num_hidden_layers": 4}} for part in ("thinker", "talker")}
+    expected = {**config, "thinker_config": {"text_config": {"num_hidden_layers": 2}}}
+    assert restack(config, 0, 1, prefix="thinker.model.layers") == expected
+
+
 def test_several_stacks_change_at_once() -> None:
     stacks = {"model.layers": (4, (0, 1)), "visual.blocks": (4, (3,)), "mtp.layers": (1, (0,))}
     found = output_config({**VLM, "dtype": "x"}, stack_layers=stacks, dtype_name="x")

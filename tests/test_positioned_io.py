@@ -186,6 +186,19 @@ def test_a_pool_holds_no_more_files_than_its_limit(tmp_path: Path) -> None:
     assert pool.open_files == 0
 
 
+def test_the_file_used_longest_ago_is_closed_first(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{index}.bin") for index in range(3)]
+    for shard in paths:
+        Path(shard).write_bytes(CONTENT)
+    with FilePool(limit=2) as pool:
+        used = []
+        for index in (0, 1, 0, 2, 0, 1):
+            with pool.use(paths[index]) as file:
+                used.append(file)
+    assert used[0] is used[2] is used[4]
+    assert used[1] is not used[5]
+
+
 def test_a_pool_never_closes_a_file_in_use(tmp_path: Path) -> None:
     paths = [str(tmp_path / f"{index}.bin") for index in range(6)]
     for shard in paths:

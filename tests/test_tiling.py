@@ -1,0 +1,273 @@
+"""Cutting: programs into passes, passes into tiles, for every locality; and that no cut changes a result.
+
+The ops of other localities than the package's own are defined here and not registered: a plan and a run ask only
+what an op declares.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from merge_support import InMemory, budgeted, graph_of, loads, plan_of, program_of, run_in_memory
+from plait.engine.execute import execute
+from plait.engine.graph import Node, TensorSpec
+from plait.engine.memory import lay_out, state_bytes
+from plait.engine.opdef import REDUCE_BLOCK_ELEMENTS, OpDef, Reduction
+from plait.engine.plan import THREADS_A_WORKER
+from plait.engine.simulate import simulate, simulated_peak_bytes
+from plait.engine.tiling import TILE_ALIGN_ELEMENTS, cut
+from plait.ops.elementwise import add, cast, scale, sub
+from plait.ops.reduce import abs_sum
+from plait.ops.sparsify import drop, match_l1
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from plait.engine.opdef import Tile
+
+F32 = torch.float32
+
+
+# ------------------------------------------------------------------------------------------------ ops
+
+
+def _same(specs: Sequence[TensorSpec], _attrs: Mapping[str, Any]) -> TensorSpec:
+    return specs[0]
+
+
+def _row_maximum(
+    out: torch.Tensor, ins: Sequence[torch.Tensor], _scratch: torch.Tensor, _tile: Tile, *, row: int
+) -> None:
+    torch.sub(ins[0].view(-1, row), ins[0].view(-1, row).amax(1, keepdim=True), out=out.view(-1, row))
+
+
+def _reverse(out: torch.Tensor, ins: Sequence[torch.Tensor], _scratch: torch.Tensor, tile: Tile) -> None:
+    assert tile.lo == 0
+    out.copy_(ins[0].flip(0))
+
+
+def _largest(
+    out: torch.Tensor, ins: Sequence[torch.Tensor], _scratch: torch.Tensor, _tile: Tile, *, block_elements: int
+) -> None:
+    for block, part in enumerate(ins[0].split(block_elements)):
+        out[block] = part.abs().amax()
+
+
+def _fold(state: torch.Tensor, partial: torch.Tensor, tile: Tile, block_elements: int) -> None:
+    torch.maximum(state, partial[: -(-tile.elements // block_elements)].amax(), out=state)
+
+
+def _over_largest(out: torch.Tensor, ins: Sequence[torch.Tensor], _scratch: torch.Tensor, _tile: Tile) -> None:
+    torch.div(ins[0], ins[1], out=out)
+
+
+below_row_maximum = OpDef("below_row_maximum", "row", _same, _row_maximum, "x minus the largest of its row")
+reverse = OpDef("reverse", "whole", _same, _reverse, "the elements from last to first")
+largest = OpDef(
+    "largest",
+    "reduce",
+    lambda specs, _: TensorSpec((1,), specs[0].dtype, "state"),
+    _largest,
+    "the largest size of any element",
+    reduction=Reduction(
+        lambda specs, elements, block: TensorSpec((max(-(-elements // block), 1),), specs[0].dtype, "state"),
+        lambda specs, _elements, _block: TensorSpec((1,), specs[0].dtype, "state"),
+        _fold,
+        lambda state, out: out.copy_(state),
+    ),
+)
+over_largest = OpDef("over_largest", "element", _same, _over_largest, "x divided by a number")
+
+
+def wide(shape: tuple[int, ...]) -> Node:
+    return cast(loads(1, shape)[0], dtype=F32)
+
+
+def normalized(node: Node) -> Node:
+    return over_largest(node, largest(node))
+
+
+def values(shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(3)).to(torch.bfloat16)
+
+
+# ------------------------------------------------------------------------------------------------ passes
+
+
+def test_elements_need_one_pass_cut_anywhere() -> None:
+    (only,) = cut(program_of(scale(wide((9, 50_000)), factor=0.5)))
+    assert only.granularity == "element"
+    assert only.tile_elements(10_000) == 2 * TILE_ALIGN_ELEMENTS
+    assert only.tile_elements(1) == TILE_ALIGN_ELEMENTS
+
+
+def test_rows_are_not_cut() -> None:
+    (only,) = cut(program_of(below_row_maximum(wide((9, 50_000)))))
+    assert only.granularity == "row"
+    assert [only.tile_elements(target) for target in (1, 50_000, 149_999, 150_000)] == [
+        50_000,
+        50_000,
+        100_000,
+        150_000,
+    ]
+
+
+def test_a_tensor_that_is_needed_whole_is_one_tile() -> None:
+    (only,) = cut(program_of(reverse(wide((9, 50_000)))))
+    assert only.granularity == "whole"
+    assert only.tile_elements(1) == 450_000
+    assert [tuple(tile) for tile in only.tiles(450_000)] == [(0, 450_000)]
+    # And the plan says what that takes: bytes of the whole tensor, times what is alive at once.
+    assert lay_out(only, 450_000).size_bytes >= 450_000 * (4 + 4)
+
+
+def test_a_reduction_ends_a_pass_and_its_values_are_computed_again() -> None:
+    r"""
+    pass 1:  load ── cast ── largest ─┐
+    pass 2:  load ── cast ────────────┴─ over ── write
+    """
+    first, second = cut(program_of(normalized(wide((300_000,)))))
+    assert [node.op.name for node in first.nodes] == ["load", "cast", "largest"]
+    assert [node.op.name for node in second.nodes] == ["load", "cast", "over_largest", "write"]
+    assert first.tile_elements(100_000) == REDUCE_BLOCK_ELEMENTS
+    assert second.tile_elements(100_000) % TILE_ALIGN_ELEMENTS == 0
+
+
+def test_reductions_of_reductions_take_a_pass_each() -> None:
+    once = normalized(wide((300_000,)))
+    passes = cut(program_of(normalized(scale(once, factor=0.5))))
+    assert [[node.op.name for node in each.targets] for each in passes] == [["largest"], ["largest"], ["write"]]
+
+
+def test_reductions_that_do_not_wait_for_each_other_share_a_pass() -> None:
+    x, base = [cast(node, dtype=F32) for node in loads(2, (200_000,))]
+    delta = sub(x, base)
+    kept = drop(delta, density=0.5, ordinal=0)
+    passes = cut(program_of(add(base, match_l1(kept, abs_sum(delta), abs_sum(kept)))))
+    assert [len(each.reductions) for each in passes] == [2, 0]
+
+
+def test_a_rows_only_pass_does_not_bind_the_others() -> None:
+    rows = below_row_maximum(wide((40, 9_000)))
+    first, second = cut(program_of(over_largest(wide((40, 9_000)), largest(rows))))
+    assert (first.granularity, second.granularity) == ("row", "element")
+    assert first.block_elements == 9_000
+
+
+# ------------------------------------------------------------------------------------------------ tiles
+
+
+@given(
+    shape=st.lists(st.integers(0, 300), max_size=3).map(tuple),
+    target=st.integers(1, 1 << 18),
+    op=st.sampled_from([below_row_maximum, reverse, scale]),
+)
+def test_tiles_cover_a_tensor_without_gaps(shape: tuple[int, ...], target: int, op: OpDef) -> None:
+    node = scale(wide(shape), factor=0.5) if op is scale else op(wide(shape))
+    (only,) = cut(program_of(node))
+    size = only.tile_elements(target)
+    tiles = list(only.tiles(size))
+    assert len(tiles) == only.tile_count(size)
+    assert tiles[0].lo == 0
+    assert tiles[-1].hi == only.spec.elements
+    assert all(one.hi == two.lo for one, two in pairwise(tiles))
+    if only.granularity == "row" and only.spec.elements:
+        assert all(tile.lo % only.spec.row_elements == tile.hi % only.spec.row_elements == 0 for tile in tiles)
+
+
+def test_tiles_start_where_pages_of_the_file_do() -> None:
+    (only,) = cut(program_of(scale(wide((1 << 20,)), factor=0.5)))
+    tiles = list(only.tiles(only.tile_elements(100_000)))
+    assert len(tiles) > 5
+    assert all(tile.lo * torch.bfloat16.itemsize % 4096 == 0 for tile in tiles)
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+SHAPE = (70, 3_001)
+TARGETS = [1, 4096, 9_003, REDUCE_BLOCK_ELEMENTS, 1 << 18]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_row_op_sees_whole_rows(target: int, workers: int) -> None:
+    x = values(SHAPE)
+    program = program_of(below_row_maximum(wide(SHAPE), row=SHAPE[-1]))
+    expected = x.float() - x.float().amax(1, keepdim=True)
+    assert torch.equal(run_in_memory(program, [x], target_elements=target, workers=workers), expected)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_whole_op_sees_the_whole_tensor(target: int) -> None:
+    x = values(SHAPE)
+    found = run_in_memory(program_of(reverse(wide(SHAPE))), [x], target_elements=target, workers=3)
+    assert torch.equal(found.reshape(-1), x.reshape(-1).flip(0).float())
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("target", TARGETS)
+def test_reductions_in_a_row_wait_for_each_other(target: int, workers: int) -> None:
+    x = values(SHAPE)
+    once = normalized(wide(SHAPE))
+    program = program_of(normalized(scale(once, factor=0.5)))
+    first = x.float() / x.float().abs().amax()
+    expected = (first * 0.5) / (first * 0.5).abs().amax()
+    assert torch.equal(run_in_memory(program, [x], target_elements=target, workers=workers), expected)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 7), (1,)])
+def test_scalars_and_empty_tensors_run_too(shape: tuple[int, ...]) -> None:
+    x = values(shape)
+    found = run_in_memory(program_of(scale(wide(shape), factor=0.5)), [x], target_elements=4096, workers=2)
+    assert found.shape == shape
+    assert torch.equal(found, x.float() * 0.5)
+
+
+def test_many_tensors_of_several_passes_run_side_by_side() -> None:
+    shapes = [(1, 3), (SHAPE), (100_000,), (5, 40_000), (2, 2)] * 4
+    programs = [program_of(normalized(wide(shape))) for shape in shapes]
+    graph = graph_of(*programs)
+    # Every island reads the leaf called a: a tensor as large as the largest serves them all.
+    x = values((300_000,))
+    memory = InMemory({"a": x}, graph)
+    execute(plan_of(graph, target_elements=4096, workers=4), memory, memory)
+    for index, shape in enumerate(shapes):
+        part = x[: TensorSpec(shape, F32).elements].float().reshape(shape)
+        assert torch.equal(memory.result(f"out{index}"), part / part.abs().amax())
+
+
+# ------------------------------------------------------------------------------------------------ simulation
+
+
+def replayed(node: Node, workers: int) -> list[tuple[int, int]]:
+    """Threads and bytes done after each pass."""
+    plan = plan_of(graph_of(program_of(node)), target_elements=REDUCE_BLOCK_ELEMENTS, workers=workers)
+    return [(moment.threads, moment.done_bytes) for moment in simulate(plan)]
+
+
+def test_a_replay_counts_passes_and_bytes() -> None:
+    elements = 3 * REDUCE_BLOCK_ELEMENTS
+    done = [done_bytes for _, done_bytes in replayed(normalized(wide((elements,))), workers=1)]
+    # Read twice, as bfloat16; written once, as float32.
+    assert done == [2 * elements, (2 + 2 + 4) * elements]
+
+
+def test_a_pass_takes_no_more_threads_than_it_has_tiles() -> None:
+    node = scale(wide((3 * REDUCE_BLOCK_ELEMENTS,)), factor=0.5)
+    assert [threads for threads, _ in replayed(node, workers=8)] == [3]
+    assert [threads for threads, _ in replayed(node, workers=1)] == [THREADS_A_WORKER]
+
+
+def test_a_replay_is_within_what_a_plan_sets_aside() -> None:
+    nodes = [normalized(wide((400, 3_000))), reverse(wide((90_000,))), below_row_maximum(wide((20, 20_000)))]
+    graph = graph_of(*map(program_of, nodes))
+    for workers in (1, 2, 5):
+        plan = budgeted(graph, workers=workers)
+        room_bytes = plan.predicted_peak_bytes - plan.slack_bytes
+        assert 0 < simulated_peak_bytes(plan) <= room_bytes
+        assert plan.state_bytes == sum(state_bytes(each) for each in cut(program_of(nodes[0])))

@@ -86,7 +86,7 @@ class Node:
         frozen_attrs = tuple(sorted(attrs))
         # 1, 1.0 and True are equal as dictionary keys but are not the same attribute.
         kinds = tuple(type(value) for _, value in frozen_attrs)
-        key = (op.name, tuple(map(id, frozen_inputs)), frozen_attrs, kinds, spec)
+        key = (op, tuple(map(id, frozen_inputs)), frozen_attrs, kinds, spec)
         with _INTERN_LOCK:
             node = _INTERNED.get(key)
             if node is None:

@@ -191,9 +191,10 @@ def test_an_unregistered_op_is_refused() -> None:
 def test_an_op_under_a_registered_name_is_not_that_op() -> None:
     (x,) = loads(1)
     impostor = OpDef("scale", "element", lambda specs, _: specs[0], lambda *_: None, "")
-    # Other attributes than the real one's: interning goes by name.
+    real = Node(scale, (x,), [("factor", 0.5)], x.spec)
+    assert impostor(x, factor=0.5) is not real
     with pytest.raises(GraphError, match="scale is not a registered op"):
-        verify(program_of(impostor(x, impostor=True)))
+        verify(program_of(impostor(x, factor=0.5)))
 
 
 def test_slots_count_from_zero_without_gaps() -> None:

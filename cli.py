@@ -73,6 +73,9 @@ def run(
     if out is None and not dry_run:
         raise UsageError("where to? give OUT, a new or empty folder (or --dry-run to write nothing)")
     from .api import plan as make_plan
+    from .engine.host import resident_bytes
+    from .engine.suggest import closest, did_you_mean
+    from .loaders.folder import free_disk_bytes
     from .views import dry_run as dry_run_view
     from .views import result as result_view
     from .views.progress import RunProgress
@@ -91,14 +94,19 @@ def run(
         if as_json:
             _print_json(merge.report())
         else:
-            dry_run_view.show(merge, tensor_name=tensor, verbose=verbose)
+            names = {name for island in merge.plan.graph.islands for name in island.outputs}
+            if tensor is not None and tensor not in names:
+                hint = did_you_mean(closest(tensor, names)) or "plait run RECIPE --dry-run -v lists all"
+                raise UsageError(f"the merge writes no tensor {tensor!r}; {hint}")
+            free_bytes = free_disk_bytes(out or Path.cwd())
+            dry_run_view.show(merge, free_disk_bytes=free_bytes, tensor_name=tensor, verbose=verbose)
         return
     assert out is not None
     if not quiet and not as_json:
         result_view.show_start(merge, out)
     elif not quiet:
         result_view.show_warnings(merge)
-    with RunProgress(merge.plan.budget_bytes, enabled=not quiet) as progress:
+    with RunProgress(merge.plan.budget_bytes, resident_bytes, enabled=not quiet) as progress:
         result = merge.run(out, overwrite=overwrite, progress=progress)
     if as_json:
         _print_json(asdict(result))
@@ -118,7 +126,7 @@ def inspect(
 
     opened = [open_model(model, locate(model, recipe_folder=Path.cwd(), maps={})) for model in models]
     if as_json:
-        _print_json({"models": [inspect_view.facts(model) for model in opened]})
+        _print_json({"models": [inspect_view.as_json(model) for model in opened]})
     else:
         inspect_view.show(opened, verbose=verbose)
 
@@ -142,7 +150,7 @@ def methods(
         )
     chosen = known if name is None else {name: known[name]}
     if as_json:
-        _print_json({"methods": [methods_view.facts(method) for method in chosen.values()]})
+        _print_json({"methods": [methods_view.as_json(method) for method in chosen.values()]})
     elif name is None:
         methods_view.show_all(known)
     else:
@@ -158,8 +166,10 @@ def demo(
 ) -> None:
     """Merge two small specialists and score the result; needs no network."""
     from .api import plan as make_plan
+    from .engine.host import resident_bytes
     from .examples.specialists import FOLDER, MODELS, RECIPE
     from .examples.specialists.score import score_folder
+    from .loaders.folder import free_disk_bytes
     from .views import demo as demo_view
     from .views import dry_run as dry_run_view
     from .views import result as result_view
@@ -167,8 +177,8 @@ def demo(
 
     out = folder or Path("demo-output")
     merge = make_plan(RECIPE, memory=_size(memory, "--memory"))
-    dry_run_view.show(merge, tensor_name=None, verbose=False)
-    with RunProgress(merge.plan.budget_bytes, enabled=True) as progress:
+    dry_run_view.show(merge, free_disk_bytes=free_disk_bytes(out))
+    with RunProgress(merge.plan.budget_bytes, resident_bytes, enabled=True) as progress:
         result = merge.run(out, overwrite=out.exists(), progress=progress)
     result_view.show(result)
     scores = {name: score_folder(FOLDER / name) for name in MODELS}

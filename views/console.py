@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
-MIN_PIPED_COLUMNS = 100
+from .layout import clean, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_PLAIN_LETTERS = str.maketrans(
+    {"├": "|", "└": "`", "│": "|", "–": "-", "…": "~", "→": ">", "×": "x", "Δ": "D", "Σ": "S", "·": "*", "\u00a0": " "}
+)
+"""For a stream whose encoding has none of these, such as a pipe on some systems: one letter each, so columns stay."""
 
 
 def output() -> Console:
-    """The console for results. Piped, it is plain text of a fixed width, so that lines stay whole."""
+    """The console for results."""
     return _console(stderr=False)
 
 
@@ -20,12 +29,39 @@ def messages() -> Console:
     return _console(stderr=True)
 
 
-def _console(*, stderr: bool) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else MIN_PIPED_COLUMNS
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=not stream.isatty())
+def width_of(console: Console) -> int | None:
+    """Columns that a line may take; None where nobody looks at a screen and lines are kept whole."""
+    return console.width if console.is_terminal else None
+
+
+def print_lines(console: Console, lines: Iterable[Text]) -> None:
+    """Print lines as they are: nothing is wrapped, padded or read as markup."""
+    for line in lines:
+        if not _can_show(console, line.plain):
+            line.plain = line.plain.translate(_PLAIN_LETTERS).encode(console.encoding, "replace").decode()
+        # Soft wrapping is rich's word for leaving lines alone.
+        console.print(line, soft_wrap=True)
 
 
 def warn(console: Console, text: str) -> None:
     """Print one warning."""
-    console.print(f"[yellow]warning:[/] {escape(text)}")
+    print_lines(console, warning(text, width_of(console)))
+
+
+def warning(text: str, width: int | None) -> list[Text]:
+    """A warning's lines; the later ones are indented."""
+    first, *rest = wrap(f"warning: {clean(text)}", width, indent=2)
+    label, said = first[:8], first[8:]
+    return [Text.assemble((label, "yellow"), said), *map(Text, rest)]
+
+
+def _can_show(console: Console, text: str) -> bool:
+    try:
+        text.encode(console.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _console(*, stderr: bool) -> Console:
+    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from ..engine.units import format_bytes, format_count
-from .console import output
+from .console import output, print_lines, width_of
+from .layout import Row, clean, count, facts, shorten, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..engine.model import Model
 
 
-def facts(model: Model) -> dict[str, object]:
+def as_json(model: Model) -> dict[str, object]:
     """A model as one JSON object."""
     return {
         "reference": model.reference,
@@ -39,37 +39,44 @@ def facts(model: Model) -> dict[str, object]:
 def show(models: Sequence[Model], *, verbose: bool) -> None:
     """Print a block a model; ``verbose`` adds every tensor."""
     console = output()
-    for model in models:
-        console.print(f"[bold cyan]{escape(model.reference)}[/]")
-        table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column()
-        table.add_row("architecture", escape(_architecture(model)))
-        for stack in model.stacks.values():
-            note = "" if stack.prefix == model.primary else " [dim](not what layer_range counts)[/]"
-            table.add_row(
-                "stack", f"{escape(stack.prefix)}: {stack.layers} layers, {len(stack.suffixes)} tensors each{note}"
-            )
-        table.add_row(
-            "tensors",
-            f"{format_count(len(model.tensors))} in {len(model.files)} files, {format_bytes(model.size_bytes)}",
-        )
-        table.add_row("dtypes", ", ".join(f"{name} {format_bytes(size)}" for name, size in _dtypes(model).items()))
-        if model.vocabulary_rows is not None:
-            table.add_row("vocabulary", f"{format_count(model.vocabulary_rows)} rows")
-        for name, target in model.aliases.items():
-            table.add_row("tied", f"{escape(name)} is {escape(target)}")
-        console.print(table)
-        if verbose:
-            tensors = Table(box=None, padding=(0, 2, 0, 2), header_style="bold")
-            for column in ("tensor", "dtype", "shape", "size"):
-                tensors.add_column(column)
-            for tensor in model.tensors.values():
-                dtype = str(tensor.spec.dtype).removeprefix("torch.")
-                tensors.add_row(
-                    escape(tensor.name), dtype, str(list(tensor.spec.shape)), format_bytes(tensor.size_bytes)
-                )
-            console.print(tensors)
+    for index, model in enumerate(models):
+        if index:
+            console.print()
+        print_lines(console, page(model, width_of(console), verbose=verbose))
+
+
+def page(model: Model, width: int | None, *, verbose: bool) -> Iterator[Text]:
+    """One model in lines of a width."""
+    title = Text(clean(model.reference), "bold cyan")
+    yield title if width is None else shorten(title, width)
+    pairs = [("architecture", _architecture(model))]
+    for stack in model.stacks.values():
+        note = "" if stack.prefix == model.primary else ", not what layer_range counts"
+        held = sum(role.stack == stack.prefix for role in model.roles.values())
+        most = "" if held == stack.layers * len(stack.suffixes) else "at most "
+        each = f"{most}{count(len(stack.suffixes), 'tensor')} each"
+        pairs.append(("stack", f"{stack.prefix}: {count(stack.layers, 'layer')}, {each}{note}"))
+    files = count(len(model.files), "file")
+    size = format_bytes(model.size_bytes)
+    pairs.append(("tensors", f"{format_count(len(model.tensors))} in {files}, {size}"))
+    pairs.append(("dtypes", ", ".join(f"{name} {format_bytes(part)}" for name, part in _dtypes(model).items())))
+    if model.vocabulary_rows is not None:
+        pairs.append(("vocabulary", f"{format_count(model.vocabulary_rows)} rows"))
+    pairs += [("tied", f"{name} is {target}") for name, target in model.aliases.items()]
+    yield from facts(pairs, width)
+    if verbose:
+        yield Text()
+        yield from table([_TITLES, *_tensor_rows(model)], width, right=(2,))
+
+
+_TITLES = Row(Text("tensor", "bold"), [Text(title, "bold") for title in ("dtype", "shape", "size")])
+
+
+def _tensor_rows(model: Model) -> Iterator[Row]:
+    for tensor in model.tensors.values():
+        dtype = str(tensor.spec.dtype).removeprefix("torch.")
+        cells = [Text(dtype), Text(str(list(tensor.spec.shape))), Text(format_bytes(tensor.size_bytes))]
+        yield Row(Text(clean(tensor.name)), cells)
 
 
 def _architecture(model: Model) -> str:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
-from .console import output
+from .console import output, print_lines, width_of
+from .layout import Row, facts, table, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ..engine.methoddef import MethodDef, Param
 
-_SCOPES = {"model": "each model", "tensor": "whole"}
+_SCOPES = {"model": "each model", "tensor": "the merge"}
 
 
-def facts(method: MethodDef) -> dict[str, object]:
+def as_json(method: MethodDef) -> dict[str, object]:
     """A method as one JSON object."""
     return {
         "name": method.name,
@@ -45,42 +45,68 @@ def facts(method: MethodDef) -> dict[str, object]:
 
 
 def show_all(methods: Mapping[str, MethodDef]) -> None:
-    """Print a table of all methods."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("method", style="cyan", no_wrap=True)
-    table.add_column("what it does")
-    table.add_column("base model", no_wrap=True)
-    table.add_column("parameters")
-    for method in methods.values():
-        names = " ".join(param.name for param in method.params)
-        table.add_row(method.name, method.summary, method.base, names)
+    """Print a block for each method: what it does, its parameters."""
     console = output()
-    console.print(table)
-    console.print("\n[dim]plait methods NAME shows one in full[/]")
+    print_lines(console, all_page(methods, width_of(console)))
 
 
 def show_one(method: MethodDef) -> None:
     """Print one method with its parameters."""
     console = output()
-    console.print(f"[bold cyan]{method.name}[/]  {escape(method.summary)}")
-    console.print(f"  result  {escape(method.formula)}")
-    most = "any number of" if method.max_inputs is None else f"{method.min_inputs} to {method.max_inputs}"
-    if method.max_inputs == method.min_inputs:
-        most = str(method.min_inputs)
-    console.print(f"  inputs  {most}; base model {method.base}")
-    if method.paper:
-        console.print(f"  paper   {escape(method.paper)}")
-    table = Table(box=None, padding=(0, 2, 0, 2), header_style="bold")
-    for column in ("parameter", "kind", "given for", "default", "meaning"):
-        table.add_column(column, no_wrap=column != "meaning")
+    print_lines(console, page(method, width_of(console)))
+
+
+def all_page(methods: Mapping[str, MethodDef], width: int | None) -> Iterator[Text]:
+    """A block a method, in lines of a width."""
+    for method in methods.values():
+        yield Text(method.name, "bold cyan")
+        names = ", ".join(param.name for param in method.params) or "none"
+        yield from facts([("", method.summary), ("", f"base model {method.base}; parameters: {names}")], width)
+    yield Text()
+    yield Text("plait methods NAME shows one in full", "dim")
+
+
+def page(method: MethodDef, width: int | None) -> Iterator[Text]:
+    """A method in full, in lines of a width."""
+    yield Text(method.name, "bold cyan")
+    pairs = [
+        ("does", method.summary),
+        ("result", method.formula),
+        ("inputs", _inputs(method)),
+        ("base model", method.base),
+        ("paper", method.paper),
+    ]
+    yield from facts([(name, value) for name, value in pairs if value], width)
+    if not method.params:
+        return
+    yield Text()
+    titles = [Text(title, "bold") for title in ("kind", "given for", "default")]
+    rows = [Row(Text("parameter", "bold"), titles)]
     for param in method.params:
-        table.add_row(param.name, _kind(param), _SCOPES[param.scope], _default(param), escape(param.help))
-    console.print()
-    console.print(table)
+        cells = [Text(param.kind), Text(_SCOPES[param.scope]), Text(_default(param))]
+        rows.append(Row(Text(param.name, "cyan"), cells))
+        rows += [Row(Text(part, "dim"), (), Text("  ")) for part in wrap(_meaning(param), width and width - 4)]
+    yield from table(rows, width)
 
 
-def _kind(param: Param) -> str:
-    return "|".join(param.choices) if param.choices else param.kind
+def _inputs(method: MethodDef) -> str:
+    if method.max_inputs == method.min_inputs:
+        text = str(method.min_inputs)
+    elif method.max_inputs is None:
+        text = f"{method.min_inputs} or more"
+    else:
+        text = f"{method.min_inputs} to {method.max_inputs}"
+    return text + (", the base not counted" if method.excludes_base else "")
+
+
+def _meaning(param: Param) -> str:
+    bounds = [text for text in (_bound("at least", param.low), _bound("at most", param.high)) if text]
+    choices = [f"one of {', '.join(param.choices)}"] if param.choices else []
+    return "; ".join([param.help, *bounds, *choices])
+
+
+def _bound(words: str, value: float | None) -> str:
+    return "" if value is None else f"{words} {value:g}"
 
 
 def _default(param: Param) -> str:

@@ -1,74 +1,123 @@
-"""One tensor's op graph as a tree: the write on top, what each op needs below it."""
+"""An op graph as a tree: the write on top, below each op what it takes."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-from rich.tree import Tree
+import torch
+from rich.text import Text
 
 from ..engine.units import format_bytes
+from .layout import Row, clean, count, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Sequence
 
     from ..engine.graph import Island, Node
     from ..engine.plan import Plan
+    from .kinds import Kind
+    from .legend import Legend
 
-_HIDDEN = ("shape", "dtype", "slot", "space")
+_SAID_ELSEWHERE = ("shape", "slot", "space")
+"""Attributes that another column holds."""
 
 
-def op_tree(island: Island, plan: Plan, colours: Mapping[str, str]) -> Tree:
-    """Shapes, dtypes, parameters and bytes of every op. A node with several users is shown in full once."""
+def op_tree(kind: Kind, island: Island, plan: Plan, legend: Legend, width: int | None) -> list[Text]:
+    """The ops of one tensor with shape, dtype, parameters and bytes; an op with several users is shown once.
+
+    Bytes are those of the whole tensor: what ``load`` reads and ``write`` writes; no other op's result is ever
+    held whole. Numbers that differ over the kind are shown as a range.
+    """
+    head = Row(Text("op", "bold"), [Text(title, "bold") for title in ("dtype", "", "shape", "bytes")])
+    return [how_it_runs(island, plan), *table([head, *_rows(kind, island, legend)], width, right=(3,))]
+
+
+def how_it_runs(island: Island, plan: Plan) -> Text:
+    """Passes, tiles and memory of one tensor's program."""
     program = plan.programs[island.program]
-    numbers = {node: number for number, node in enumerate(island.program.nodes, 1)}
-    users: dict[Node, int] = {}
-    for node in island.program.nodes:
-        for source in node.inputs:
-            users[source] = users.get(source, 0) + 1
+    last = len(program.passes) - 1
+    tile_elements = min(program.tile_elements(last), island.spec.elements)
+    if island.program.is_copy:
+        how = f"the kernel copies {format_bytes(tile_elements * island.spec.dtype.itemsize)} at a time"
+    elif program.passes[last].granularity == "whole":
+        how = f"the whole tensor at once, arena {format_bytes(program.arena_bytes)} a thread"
+    else:
+        how = f"tiles of {count(tile_elements, 'element')}, arena {format_bytes(program.arena_bytes)} a thread"
+    return Text(f"  {count(len(program.passes), 'pass', 'passes')}, {how}", "dim")
+
+
+def _rows(kind: Kind, island: Island, legend: Legend) -> Iterator[Row]:
+    nodes = island.program.nodes
+    index = {node: number for number, node in enumerate(nodes)}
+    users = Counter(source for node in nodes for source in node.inputs)
+    shared = [node for node in nodes if users[node] > 1]
+    names = {node: f"#{number}" for number, node in enumerate(shared, 1)}
     shown: set[Node] = set()
-
-    def line(node: Node) -> str:
-        mark = f"[dim]#{numbers[node]}[/] " if users.get(node, 0) > 1 else ""
+    # Iterative, as the depth of a graph is not bounded. Each entry: a node, and the guides before and below it.
+    pending: list[tuple[Node, str, str]] = [(island.program.root, "", "")]
+    while pending:
+        node, guide, below = pending.pop()
+        label = Text()
+        if node in names:
+            label.append(names[node] + " ", "dim")
+        label.append(node.op.name, "bold")
         if node in shown:
-            return f"{mark}[dim]{node.op.name}, as above[/]"
+            label.append(", as above", "dim")
+            yield Row(label, [Text(), Text(), Text(), Text()], Text(guide, "dim"))
+            continue
+        shown.add(node)
+        label.append_text(_parameters(kind, index[node], node))
+        label.append_text(_leaf(node, island, legend))
         spec = node.spec
-        kind = f"{str(spec.dtype).removeprefix('torch.')} {list(spec.shape)} {spec.space}"
-        size = f"  {format_bytes(spec.size_bytes)}" if node.op.name in ("load", "write") else ""
-        return f"{mark}[bold]{node.op.name}[/]{_parameters(node)}  [dim]{kind}{size}[/]{_what(node)}"
-
-    def _what(node: Node) -> str:
-        if node.op.name == "load":
-            slot = node.attr("slot")
-            assert isinstance(slot, int)
-            leaf = island.leaves[slot]
-            colour = colours.get(leaf.model, "white")
-            return f"  [{colour}]■[/] {escape(leaf.model)}: {escape(leaf.name)}"
-        if node.op.name == "write":
-            arena = max(arena.size_bytes for arena in program.arenas)
-            tile = program.tile_elements(len(program.passes) - 1)
-            passes = f"{len(program.passes)} pass{'es' if len(program.passes) > 1 else ''}"
-            how = "kernel copy" if program.program.is_copy else f"tiles of {tile}, {format_bytes(arena)} a worker"
-            return f"  [dim]{passes}, {how}[/]"
-        return f"  [dim italic]{node.op.locality}[/]" if node.op.locality != "element" else ""
-
-    def grow(tree: Tree, node: Node) -> None:
-        for source in node.inputs:
-            branch = tree.add(line(source))
-            if source not in shown:
-                shown.add(source)
-                grow(branch, source)
-
-    root = Tree(line(island.program.root), guide_style="dim")
-    grow(root, island.program.root)
-    return root
+        yield Row(
+            label,
+            [
+                Text(str(spec.dtype).removeprefix("torch.")),
+                Text(spec.space, "dim"),
+                Text(str(list(spec.shape))),
+                Text(format_bytes(spec.size_bytes), "" if node.op.kernel is None else "dim"),
+            ],
+            Text(guide, "dim"),
+        )
+        pending += reversed(_below(node.inputs, below))
 
 
-def _parameters(node: Node) -> str:
-    parts = []
-    for name, value in node.attrs:
-        if node.op.name == "cast" and name == "dtype":
-            parts.append(str(value).removeprefix("torch."))
-        elif name not in _HIDDEN:
-            parts.append(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}")
-    return f"[dim]([/]{escape(', '.join(parts))}[dim])[/]" if parts else ""
+def _below(inputs: Sequence[Node], guide: str) -> list[tuple[Node, str, str]]:
+    """An op's inputs with their guides. An only input stands right below, so that chains do not drift."""
+    if len(inputs) == 1:
+        return [(inputs[0], guide, guide)]
+    branches = [(source, guide + "├ ", guide + "│ ") for source in inputs[:-1]]
+    return branches + [(source, guide + "└ ", guide + "  ") for source in inputs[-1:]]
+
+
+def _leaf(node: Node, island: Island, legend: Legend) -> Text:
+    if node.op.name != "load":
+        return Text(f" ({node.op.locality})" if node.op.locality != "element" else "", "dim")
+    slot = node.attr("slot")
+    assert isinstance(slot, int)
+    leaf = island.leaves[slot]
+    return Text.assemble(" ", legend.mark(leaf.model), " ", clean(leaf.name))
+
+
+def _parameters(kind: Kind, node_index: int, node: Node) -> Text:
+    if node.op.kernel is None:
+        return Text()  # a load's are the columns
+    parts = [
+        f" {name}={_range(kind.values(node_index, name))}"
+        for name, value in node.attrs
+        if name not in _SAID_ELSEWHERE and not isinstance(value, torch.dtype)
+    ]
+    return Text("".join(parts))
+
+
+def _range(values: Sequence[object]) -> str:
+    """A value, or from the least to the largest of several; of lists, each place on its own."""
+    if isinstance(values[0], tuple):
+        places = zip(*(value for value in values if isinstance(value, tuple)), strict=True)
+        return "(" + ", ".join(_range(place) for place in places) + ")"
+    numbers = sorted({value for value in values if isinstance(value, (int, float))})
+    if not numbers or isinstance(values[0], bool):
+        return clean(str(values[0]))
+    low, high = f"{numbers[0]:.4g}", f"{numbers[-1]:.4g}"
+    return low if low == high else f"{low}…{high}"

@@ -1,19 +1,21 @@
-"""Progress while a merge runs: a live line on a terminal, a plain line every few seconds elsewhere."""
+"""Progress while a merge runs: two live lines on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
-import psutil
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..engine.units import format_bytes, format_seconds
-from .console import messages
+from ..engine.units import format_bytes, format_count, format_seconds
+from .console import messages, print_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from ..engine.execute import Progress
@@ -21,19 +23,25 @@ if TYPE_CHECKING:
 PLAIN_SECONDS = 5.0
 """Between two lines where there is no terminal."""
 
+_RATE_SECONDS = 10.0
+"""The rate is that of the last seconds: copies and merged tensors differ, and what counts is how it goes now."""
+
 _SETTLE_SECONDS = 1.0
 """No time left is shown before this: the first tiles say little about the rest."""
 
 
 class RunProgress:
-    """A callback for a run that shows bytes, rate, time left, and memory now against the bound."""
+    """A callback for a run that shows bytes, rate, time left, and memory now against the bound.
 
-    def __init__(self, bound_bytes: int, *, enabled: bool) -> None:
-        self._bound_bytes, self._enabled = bound_bytes, enabled
+    ``resident_bytes`` tells what the process holds at the moment.
+    """
+
+    def __init__(self, bound_bytes: int, resident_bytes: Callable[[], int], *, enabled: bool) -> None:
+        self._bound_bytes, self._resident_bytes, self._enabled = bound_bytes, resident_bytes, enabled
         self._console = messages()
         self._live: Live | None = None
-        self._process = psutil.Process()
         self._last_line_seconds = 0.0
+        self._recent: deque[tuple[float, int]] = deque([(0.0, 0)])
 
     def __enter__(self) -> RunProgress:
         if self._enabled and self._console.is_terminal:
@@ -51,28 +59,53 @@ class RunProgress:
         """Show one state of the run."""
         if not self._enabled:
             return
-        memory_bytes = int(self._process.memory_info().rss)
+        memory_bytes = self._resident_bytes()
+        rate = self._rate(progress)
         if self._live is not None:
-            self._live.update(self._line(progress, memory_bytes), refresh=True)
+            self._live.update(_screen(progress, rate, memory_bytes, self._bound_bytes), refresh=True)
         elif progress.seconds - self._last_line_seconds >= PLAIN_SECONDS:
             self._last_line_seconds = progress.seconds
-            self._console.print(self._text(progress, memory_bytes))
+            line = f"{progress.share:4.0%}  {work(progress, rate)}, {time_left(progress, rate)}"
+            print_lines(self._console, [Text(f"{line}, {memory(memory_bytes, self._bound_bytes)}")])
 
-    def _line(self, progress: Progress, memory_bytes: int) -> Table:
-        grid = Table.grid(padding=(0, 1))
-        grid.add_row(
-            ProgressBar(total=1.0, completed=progress.share, width=24), Text(self._text(progress, memory_bytes))
-        )
-        return grid
-
-    def _text(self, progress: Progress, memory_bytes: int) -> str:
+    def _rate(self, progress: Progress) -> float:
+        """Bytes a second over the last seconds, read and written together."""
         moved_bytes = progress.bytes_read + progress.bytes_written
-        rate = moved_bytes / progress.seconds if progress.seconds else 0.0
-        left = "…"
-        if rate and progress.seconds > _SETTLE_SECONDS:
-            left = format_seconds((progress.bytes_total - moved_bytes) / rate)
-        return (
-            f"{progress.share:4.0%}  {format_bytes(moved_bytes)} of {format_bytes(progress.bytes_total)}"
-            f"  {format_bytes(rate)}/s  {left} left"
-            f"  memory {format_bytes(memory_bytes)} of {format_bytes(self._bound_bytes)}"
-        )
+        self._recent.append((progress.seconds, moved_bytes))
+        while len(self._recent) > 2 and progress.seconds - self._recent[1][0] >= _RATE_SECONDS:
+            self._recent.popleft()
+        seconds, before_bytes = self._recent[0]
+        return (moved_bytes - before_bytes) / (progress.seconds - seconds) if progress.seconds > seconds else 0.0
+
+
+def work(progress: Progress, rate: float) -> str:
+    """Bytes, read and written together, and how fast."""
+    moved_bytes = progress.bytes_read + progress.bytes_written
+    return f"{format_bytes(moved_bytes)} of {format_bytes(progress.bytes_total)} at {format_bytes(rate)}/s"
+
+
+def time_left(progress: Progress, rate: float) -> str:
+    """How long it will take at a rate."""
+    if rate <= 0 or progress.seconds < _SETTLE_SECONDS:
+        return "time left not known yet"
+    left_bytes = progress.bytes_total - progress.bytes_read - progress.bytes_written
+    return f"{format_seconds(left_bytes / rate)} left"
+
+
+def memory(now_bytes: int, bound_bytes: int) -> str:
+    """Resident memory of this process and what it may take."""
+    return f"memory {format_bytes(now_bytes)} of {format_bytes(bound_bytes)}"
+
+
+def _screen(progress: Progress, rate: float, memory_bytes: int, bound_bytes: int) -> Group:
+    """A bar as wide as the screen leaves, and below it the figures."""
+    tensors = f"{format_count(progress.tensors_done)} of {format_count(progress.tensors_total)} tensors"
+    bar = Table.grid(padding=(0, 1), expand=True)
+    bar.add_column(ratio=1)
+    bar.add_column(no_wrap=True, justify="right")
+    bar.add_row(
+        ProgressBar(total=1.0, completed=progress.share), Text(f"{progress.share:4.0%}, {time_left(progress, rate)}")
+    )
+    figures = Text(f"{work(progress, rate)}, {memory(memory_bytes, bound_bytes)}, {tensors}")
+    figures.no_wrap, figures.overflow = True, "ellipsis"
+    return Group(bar, figures)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
+from rich.text import Text
 
 from ..engine.units import format_bytes, format_seconds
-from .console import messages, output, warn
+from .console import messages, output, print_lines, warn, width_of
+from .layout import clean, count, facts, wrap
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..api import MergePlan, MergeResult
+    from ..merge import MergePlan, MergeResult
 
 
 def show_warnings(merge: MergePlan) -> None:
@@ -26,26 +27,30 @@ def show_start(merge: MergePlan, out: Path) -> None:
     """Say what is about to happen."""
     show_warnings(merge)
     plan = merge.plan
-    messages().print(
-        f"[bold]{merge.method.name}[/] of {len(merge.models)} models → {escape(str(out))}: "
-        f"{merge.tensors} tensors, read {format_bytes(plan.bytes_read)}, write {format_bytes(plan.bytes_written)}, "
-        f"peak memory {format_bytes(plan.predicted_peak_bytes)}, {plan.workers} workers"
+    console = messages()
+    line = (
+        f"{merge.method.name} of {count(len(merge.models), 'model')} into {clean(str(out))}: "
+        f"{count(merge.tensors, 'tensor')}, read {format_bytes(plan.bytes_read)}, "
+        f"write {format_bytes(plan.bytes_written)}, peak memory {format_bytes(plan.predicted_peak_bytes)}, "
+        f"{count(plan.workers, 'worker')}"
     )
+    print_lines(console, map(Text, wrap(line, width_of(console), indent=2)))
 
 
 def show(result: MergeResult) -> None:
     """Say what was done."""
     console = output()
     moved_bytes = result.bytes_read + result.bytes_written
-    rate = format_bytes(moved_bytes / result.seconds) if result.seconds else "–"
-    shards = "1 shard" if len(result.shards) == 1 else f"{len(result.shards)} shards"
-    console.print(f"[bold green]merged[/] {result.tensors} tensors into {escape(result.output)}, {shards}")
-    console.print(
-        f"  read {format_bytes(result.bytes_read)}, wrote {format_bytes(result.bytes_written)} "
-        f"in {format_seconds(result.seconds)} ({rate}/s)"
-    )
-    console.print(
-        f"  peak memory {format_bytes(result.measured_peak_bytes)}, "
-        f"predicted {format_bytes(result.predicted_peak_bytes)}"
-    )
-    console.print(f"  seed {result.seed}, card {escape(result.output)}/README.md")
+    rate = f" ({format_bytes(moved_bytes / result.seconds)}/s)" if result.seconds else ""
+    tensors, shards = count(result.tensors, "tensor"), count(len(result.shards), "shard")
+    print_lines(console, [Text.assemble(("merged", "bold green"), f" {tensors} into {clean(result.output)}")])
+    moved = f"{format_bytes(result.bytes_read)} read, {format_bytes(result.bytes_written)} written in {shards}"
+    peak = f"{format_bytes(result.measured_peak_bytes)} at peak, {format_bytes(result.predicted_peak_bytes)} predicted"
+    pairs = [
+        ("bytes", moved),
+        ("time", f"{format_seconds(result.seconds)}{rate}"),
+        ("memory", peak),
+        ("seed", str(result.seed)),
+        ("card", f"{result.output}/README.md"),
+    ]
+    print_lines(console, facts(pairs, width_of(console)))

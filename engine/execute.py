@@ -203,8 +203,16 @@ class _Worker:
     def _write(self, step: _Step, island: OpenIsland, tile: Tile, values: dict[Node, torch.Tensor]) -> int:
         """Write a tile under every name of the tensor; returns the bytes written."""
         data = values[step.node.inputs[0]].view(torch.uint8)
+        itemsize = step.node.spec.dtype.itemsize
+        offset_bytes = tile.lo * itemsize
         for name in island.outputs:
-            self._run.writer.write_from(name, tile.lo * step.node.spec.dtype.itemsize, data)
+            if step.scratch.numel():
+                file_offset_bytes = self._run.plan.places[name].offset_bytes + offset_bytes
+                moved = _in_phase(step.scratch, file_offset_bytes, data.numel(), itemsize)
+                moved.copy_(data)
+                self._run.writer.write_from(name, offset_bytes, moved)
+            else:
+                self._run.writer.write_from(name, offset_bytes, data)
         return data.numel() * len(island.outputs)
 
     def _apply(

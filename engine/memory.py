@@ -63,7 +63,14 @@ def moves(node: Node, current: Pass) -> bool:
 
 
 def scratch_bytes(node: Node, tile_elements: int) -> int:
-    """Bytes of working room that a node's kernel asks for."""
+    """Bytes of working room that a node's kernel asks for.
+
+    A write of what was loaded has room to move it: a file's bytes rarely lie at the same distance from a page
+    boundary in the input and in the output.
+    """
+    if node.op.name == "write":
+        (source,) = node.inputs
+        return tile_elements * node.spec.dtype.itemsize + PHASE_BYTES if source.op.name == "load" else 0
     return node.op.scratch_bytes([source.spec for source in node.inputs], tile_elements)
 
 
@@ -129,14 +136,12 @@ def lay_out(current: Pass, tile_elements: int) -> Arena:
 
     for step, node in enumerate(current.nodes):
         live = [slot for slot in live if slot.last >= step]
-        if node.op.name == "write":
-            continue
         source = takes_over(node, step, current, uses)
         if source is not None:
             taken = placed[source]
             live.remove(taken)
             add(Slot(node, "value", taken.offset_bytes, taken.size_bytes, step, uses[node]))
-        else:
+        elif node.op.name != "write":
             place(node, "value", value_bytes(node, current, tile_elements), step, uses[node])
         room_bytes = scratch_bytes(node, tile_elements)
         if room_bytes:

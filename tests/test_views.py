@@ -1,0 +1,356 @@
+"""What people look at: the page of a dry run holds the facts of the plan, at any width, whatever things are called."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import plait
+import pytest
+import torch
+from checkpoints import Shape, write_family
+from plait.engine.execute import Progress
+from plait.engine.methoddef import methods as all_methods
+from plait.engine.units import format_bytes
+from plait.loaders.checkpoint import open_model
+from plait.views import console as console_view
+from plait.views import dry_run, inspect, methods, progress
+from plait.views.layout import Row, clean, shorten, table, wrap
+from rich.console import Console
+from rich.text import Text
+from safetensors.torch import load_file, save_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+LAYERS = 12
+FREE_BYTES = 50 << 30
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("family")
+    write_family(folder, Shape(64, 176, LAYERS, 4, 2, 512))
+    return folder
+
+
+@pytest.fixture
+def planned(family, tmp_path) -> Callable[..., plait.MergePlan]:
+    def plan(recipe: str, **options) -> plait.MergePlan:
+        path = tmp_path / "recipe.yml"
+        text = dedent(recipe)
+        path.write_text(text.replace("BASE", str(family / "base")).replace("FT", str(family / "ft")))
+        return plait.plan(path, **options)
+
+    return plan
+
+
+def page(merge, width=None, **options) -> str:
+    return "\n".join(line.plain for line in dry_run.page(merge, width, free_disk_bytes=FREE_BYTES, **options))
+
+
+DARE = """
+    merge_method: dare_ties
+    base_model: BASE
+    models:
+      - {model: FT1, parameters: {weight: 0.5, density: 0.6}}
+      - {model: FT2, parameters: {weight: 0.4, density: 0.55}}
+    dtype: bfloat16
+"""
+SCALED = "{scale: [{filter: o_proj, value: 0.0}, {filter: down_proj, value: 0.0}, {value: 1.0}]}"
+
+
+def passthrough(*slices: tuple[str, int, int] | tuple[str, int, int, str]) -> str:
+    lines = ["merge_method: passthrough", "dtype: bfloat16", "slices:"]
+    for model, start, end, *parameters in slices:
+        extra = f", parameters: {parameters[0]}" if parameters else ""
+        lines.append(f"  - sources: [{{model: {model}, layer_range: [{start}, {end}]{extra}}}]")
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------------ the facts of the plan
+
+
+def test_the_page_holds_the_facts_of_the_plan(planned) -> None:
+    merge = planned(DARE)
+    text = page(merge)
+    plan = merge.plan
+    for size_bytes in (
+        plan.bytes_read,
+        plan.bytes_written,
+        plan.predicted_peak_bytes,
+        plan.budget_bytes,
+        plan.minimum_bytes,
+        plan.arena_bytes,
+        merge.disk_needed_bytes,
+        FREE_BYTES,
+    ):
+        assert format_bytes(size_bytes) in text
+    for ref in merge.models:
+        assert str(ref) in text
+    assert f"{merge.tensors} tensors" in text
+    assert "at most 1 pass over a tensor" in text
+    assert "seed    0" in text
+
+
+def test_the_page_follows_the_recipe(planned) -> None:
+    first = page(planned(DARE))
+    assert "density=0.55" in first
+    assert "density=0.25" in page(planned(DARE.replace("0.55", "0.25")))
+    assert "elect" not in page(planned(DARE.replace("dare_ties", "dare_linear")))
+    assert "at most 2 passes over a tensor" in page(planned(DARE + "    parameters: {rescale: l1}\n"))
+    assert "seed    7" in page(planned(DARE, seed=7))
+
+
+def test_ops_are_shown_with_dtype_shape_and_bytes(planned) -> None:
+    lines = page(planned(DARE)).splitlines()
+    write = next(line for line in lines if line.startswith("  write  ") and "bfloat16" in line)
+    assert write.split()[1:] == ["bfloat16", "weight", "[512,", "64]", "64.0", "KiB"]
+    drop = next(line for line in lines if "density=0.6 " in line)
+    assert drop.split()[-6:] == ["float32", "delta", "[512,", "64]", "128", "KiB"]
+
+
+def test_too_little_disk_is_said(planned) -> None:
+    lines = dry_run.page(planned(DARE), None, free_disk_bytes=1000)
+    assert any("1000 B free: too little" in line.plain for line in lines)
+
+
+def test_warnings_and_unused_tensors_are_on_the_page(planned) -> None:
+    text = page(planned(passthrough(("BASE", 0, 8), ("FT1", 0, 4)) + "\nwhatever: 1\n"))
+    assert "warning: " in text
+    assert "'whatever'" in text
+    assert "tensors are not used: " in text
+
+
+def test_one_tensor_has_a_page_with_its_own_numbers(planned) -> None:
+    merge = planned(DARE.replace("weight: 0.5", "weight: [0.0, 1.1]"))
+    name = "model.layers.5.mlp.up_proj.weight"
+    text = "\n".join(line.plain for line in dry_run.tensor_page(merge, name, None))
+    assert f"load A {name}" in text
+    assert "factor=0.8333" in text  # 5/11 of the way from 0 to 1.1, over the density
+
+
+# -------------------------------------------------------------------------------------------------------- folding
+
+
+def graph_of(text: str) -> list[str]:
+    """The lines of the graph, without the guides' and columns' spaces."""
+    lines = text.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("graph"))
+    end = lines.index("", start)
+    return [" ".join(line.split()) for line in lines[start + 1 : end]]
+
+
+def test_layers_that_are_alike_are_one_line(planned) -> None:
+    graph = graph_of(page(planned(DARE)))
+    assert [line.split()[1] for line in graph] == [
+        "model.embed_tokens.weight",
+        "model.layers.0–11",
+        "model.norm.weight",
+        "lm_head.weight",
+    ]
+    assert graph[1].endswith("A B C 0–11")
+    assert f" {LAYERS * 9} " in graph[1]
+
+
+def test_a_gradient_is_one_line_and_a_range(planned) -> None:
+    text = page(planned(DARE.replace("weight: 0.5", "weight: [0.1, 0.9]")))
+    assert len(graph_of(text)) == 4
+    assert "factor=0.1667…1.5" in text
+
+
+def test_a_layer_that_is_repeated_says_so(planned) -> None:
+    recipe = passthrough(("BASE", 0, LAYERS), *[("BASE", LAYERS - 1, LAYERS, SCALED)] * 5)
+    graph = graph_of(page(planned(recipe)))
+    assert graph[1].endswith("A 0–11")
+    assert "model.layers.12–16 45 " in graph[2]
+    assert graph[2].endswith("A 11 (5 times)")
+    assert "fill: mlp.down_proj.weight, self_attn.o_proj.weight" in graph[4]
+
+
+def test_plain_repetition_is_told_from_going_on(planned) -> None:
+    graph = graph_of(page(planned(passthrough(("BASE", 0, 8), ("BASE", 7, 8), ("BASE", 7, 8), ("FT1", 4, 12)))))
+    layers = [line for line in graph if "model.layers." in line]
+    assert [line.split("]", 1)[1].strip() for line in layers] == ["A 0–7", "A 7 (2 times)", "B 4–11"]
+
+
+def test_a_pattern_that_repeats_is_one_entry(planned) -> None:
+    slices = []
+    for start in range(0, LAYERS, 3):
+        slices += [("BASE", start, start + 3), ("BASE", start + 2, start + 3, SCALED)]
+    graph = graph_of(page(planned(passthrough(*slices))))
+    assert graph[1].startswith(f"├ model.layers.0–15 {16 * 9} ")
+    assert graph[1].endswith("4 times:")
+    assert graph[2].endswith("A 0–2")
+    assert graph[3].endswith("A 2")
+    assert len([line for line in graph if "model.layers" in line]) == 3
+
+
+def test_verbose_unfolds(planned) -> None:
+    merge = planned(DARE)
+    text = page(merge, verbose=True)
+    assert all(tensor.name in text for tensor in merge.compiled.mapping.tensors)
+    assert all(shard.file_name in text for shard in merge.shards)
+
+
+# -------------------------------------------------------------------------------- widths, colours, pipes, odd names
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_line_is_wider_than_the_terminal_or_ends_in_spaces(planned, width) -> None:
+    for recipe in (DARE, passthrough(("BASE", 0, 12), *[("BASE", 11, 12, SCALED)] * 3)):
+        lines = [line.plain for line in dry_run.page(planned(recipe), width, free_disk_bytes=FREE_BYTES)]
+        assert all(line == line.rstrip() for line in lines)
+        assert width < 80 or max(map(len, lines)) <= width
+
+
+def test_a_long_name_keeps_its_end(planned, family) -> None:
+    text = page(planned(DARE), 80)
+    assert "base" in text
+    assert str(family / "ft1") not in text
+    assert "ft1  " in text
+
+
+def run_plait(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "plait", *arguments],
+        capture_output=True,
+        check=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+
+
+def test_piped_output_is_plain_and_whole(planned, tmp_path) -> None:
+    planned(DARE)
+    ran = run_plait("run", str(tmp_path / "recipe.yml"), "--dry-run", COLUMNS="80")
+    text = ran.stdout.decode()
+    assert "\x1b" not in text
+    assert str(tmp_path) not in ran.stderr.decode()
+    assert all(line == line.rstrip() for line in text.splitlines())
+    assert "load A model.embed_tokens.weight" in text
+
+
+def test_a_stream_without_these_letters_gets_others(planned, tmp_path) -> None:
+    planned(DARE)
+    ran = run_plait("run", str(tmp_path / "recipe.yml"), "--dry-run", PYTHONIOENCODING="ascii")
+    assert b"| model.layers.0-11" in ran.stdout
+
+
+def test_no_color_means_no_colour(planned, monkeypatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, color_system="truecolor")
+    console_view.print_lines(console, dry_run.page(planned(DARE), 80, free_disk_bytes=FREE_BYTES))
+    codes = {code for part in stream.getvalue().split("\x1b[")[1:] for code in part.split("m")[0].split(";")}
+    assert codes <= {"0", "1", "2"}  # bold and dim are no colours
+
+
+def test_odd_names_are_shown_as_they_are_and_cannot_steer_the_terminal(tmp_path) -> None:
+    write_family(tmp_path, Shape(64, 176, 2, 4, 2, 512), finetunes=1)
+    for folder in ("base", "ft1"):
+        path = tmp_path / folder / "model.safetensors"
+        tensors = load_file(path)
+        tensors["[bold red]x[/red]"] = torch.zeros(2, dtype=torch.bfloat16)
+        tensors["evil\x1b[31m\n[/]"] = torch.zeros(2, dtype=torch.bfloat16)
+        tensors["层的权重"] = torch.zeros(2, dtype=torch.bfloat16)
+        save_file(tensors, path)
+    odd = tmp_path / "[bold]model[bold]"
+    (tmp_path / "ft1").rename(odd)
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text(
+        f"merge_method: linear\nmodels:\n"
+        f"  - {{model: {tmp_path / 'base'}, parameters: {{weight: 1}}}}\n"
+        f"  - {{model: '{odd}', parameters: {{weight: 1}}}}\n"
+    )
+    merge = plait.plan(recipe)
+    stream = io.StringIO()
+    console_view.print_lines(
+        Console(file=stream, width=200), dry_run.page(merge, None, free_disk_bytes=FREE_BYTES, verbose=True)
+    )
+    text = stream.getvalue()
+    assert "[bold]model[bold]" in text
+    assert "[bold red]x[/red]" in text
+    assert "evil\\x1b[31m\\n[/]" in text
+    assert "层的权重" in text
+    assert "\x1b" not in text
+    for width in (20, 40, 80):
+        page(merge, width)
+
+
+# ---------------------------------------------------------------------------------------------------- other pages
+
+
+def test_a_method_is_shown_with_every_parameter() -> None:
+    for method in all_methods().values():
+        text = "\n".join(line.plain for line in methods.page(method, 80))
+        assert all(param.name in text and param.help.split()[0] in text for param in method.params)
+        assert max(map(len, text.splitlines())) <= 80
+    listed = "\n".join(line.plain for line in methods.all_page(all_methods(), 80))
+    assert all(name in listed for name in all_methods())
+
+
+def test_a_model_is_shown_with_what_its_headers_say(family) -> None:
+    model = open_model("BASE", family / "base")
+    text = "\n".join(line.plain for line in inspect.page(model, 80, verbose=True))
+    assert "LlamaForCausalLM" in text
+    assert "model.layers: 12 layers, 9 tensors each" in text
+    assert "512 rows" in text
+    assert all(name in text for name in model.tensors)
+    assert inspect.as_json(model)["bytes"] == model.size_bytes
+
+
+def test_progress_piped_is_a_line_every_few_seconds(capsys) -> None:
+    with progress.RunProgress(400 << 20, lambda: 300 << 20, enabled=True) as shown:
+        for second in range(12):
+            shown(Progress(second << 20, 0, 100 << 20, second, 100, float(second)))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "5.00 MiB of 100 MiB at 1.00 MiB/s" in lines[0]
+    assert "1 min 35 s left" in lines[0]
+    assert "memory 300 MiB of 400 MiB" in lines[0]
+
+
+def test_quiet_progress_says_nothing(capsys) -> None:
+    with progress.RunProgress(400 << 20, lambda: 300 << 20, enabled=False) as shown:
+        shown(Progress(1, 0, 100, 1, 100, 60.0))
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_time_left_is_not_guessed_from_the_first_moment() -> None:
+    assert "not known" in progress.time_left(Progress(1, 0, 100, 0, 1, 0.1), 10.0)
+    assert progress.time_left(Progress(50, 0, 100, 0, 1, 5.0), 10.0) == "5.0 s left"
+
+
+# --------------------------------------------------------------------------------------------------------- layout
+
+
+def test_a_name_is_shortened_in_the_middle() -> None:
+    assert shorten(Text("model.layers.0.mlp.weight"), 13).plain == "model.…weight"
+    assert shorten(Text("short"), 13).plain == "short"
+    for width in range(1, 12):
+        assert shorten(Text("层的权重层的权重"), width).cell_len <= width
+
+
+def test_columns_are_aligned_and_lines_are_not_padded() -> None:
+    rows = [Row(Text("a"), [Text("1"), Text("x")]), Row(Text("long"), [Text("100"), Text("")])]
+    assert [line.plain for line in table(rows, None, right=(0,))] == ["  a       1  x", "  long  100"]
+
+
+def test_words_longer_than_a_line_stay_whole() -> None:
+    assert wrap("see /a/very/long/path-with-dashes now", 12, indent=2) == [
+        "see",
+        "  /a/very/long/path-with-dashes",
+        "  now",
+    ]
+
+
+def test_control_characters_are_escaped() -> None:
+    assert clean("plain ü 层") == "plain ü 层"
+    assert clean("a\x1b[0m\r\n\u202e") == "a\\x1b[0m\\r\\n\\u202e"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from . import ops as _registered
 from .engine import host
-from .engine.compile import compile_recipe, unused_by_model
+from .engine.compile import Compiled, compile_recipe, unused_by_model
 from .engine.errors import InputError, RecipeError, UsageError
 from .engine.methoddef import methods
 from .engine.plan import make_plan
@@ -22,7 +22,7 @@ from .engine.recipe_parser import parse_recipe
 from .engine.schedule import Place
 from .engine.units import parse_size
 from .loaders.checkpoint import locate, open_model
-from .loaders.writer import plan_shards
+from .loaders.writer import Shard, plan_shards
 from .merge import MergePlan, MergeResult
 
 if TYPE_CHECKING:
@@ -81,32 +81,51 @@ def plan(
         raise UsageError(f"{workers} workers: at least one is needed")
     shard_limit_bytes = parse_size(shard_size) if isinstance(shard_size, str) else shard_size
     budget_bytes = parse_size(memory) if isinstance(memory, str) else memory
-    models = open_models(parsed, folder, maps or {})
-    method = methods()[parsed.merge_method]
-    compiled = compile_recipe(parsed, method, models)
-    specs = {name: island.spec for island in compiled.graph.islands for name in island.outputs}
-    names = [tensor.name for tensor in compiled.mapping.tensors]
-    shards = plan_shards(((name, specs[name]) for name in names), shard_limit_bytes)
-    places = {
-        name: Place(index, offset) for index, shard in enumerate(shards) for name, offset in shard.offsets_bytes.items()
-    }
-    made = make_plan(
-        compiled.graph,
-        places,
-        workers=workers or host.usable_cores(),
-        seed=seed if seed is not None else parsed.seed or 0,
-        budget_bytes=budget_bytes,
-        free_bytes=host.free_memory_bytes(),
-        reserved_bytes=host.resident_bytes(),
-        peak_so_far_bytes=host.peak_resident_bytes(),
-        header_bytes=sum(len(shard.header) for shard in shards),
-    )
+    with _no_collection():
+        models = open_models(parsed, folder, maps or {})
+        method = methods()[parsed.merge_method]
+        compiled = compile_recipe(parsed, method, models)
+        shards, places = _lay_out(compiled, shard_limit_bytes)
+        made = make_plan(
+            compiled.graph,
+            places,
+            workers=workers or host.usable_cores(),
+            seed=seed if seed is not None else parsed.seed or 0,
+            budget_bytes=budget_bytes,
+            free_bytes=host.free_memory_bytes(),
+            reserved_bytes=host.resident_bytes(),
+            peak_so_far_bytes=host.peak_resident_bytes(),
+            header_bytes=sum(len(shard.header) for shard in shards),
+        )
     warnings = [str(problem) for problem in parsed.warnings]
     warnings += compiled.notes
     for reference, unused in unused_by_model(compiled.graph.unused, models.values()).items():
         shown = ", ".join(unused[:3]) + (f" and {len(unused) - 3} more" if len(unused) > 3 else "")
         warnings.append(f"{reference}: {len(unused)} tensors are not used: {shown}")
     return MergePlan(parsed, method, models, compiled, shards, made, tuple(warnings))
+
+
+def _lay_out(compiled: Compiled, shard_limit_bytes: int) -> tuple[tuple[Shard, ...], dict[str, Place]]:
+    """The output's shards, and where in them each tensor goes."""
+    specs = {name: island.spec for island in compiled.graph.islands for name in island.outputs}
+    names = [tensor.name for tensor in compiled.mapping.tensors]
+    shards = plan_shards(((name, specs[name]) for name in names), shard_limit_bytes)
+    places = {
+        name: Place(index, offset) for index, shard in enumerate(shards) for name, offset in shard.offsets_bytes.items()
+    }
+    return shards, places
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hold off the garbage collector: a plan makes a million small objects and keeps them all."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def open_models(recipe: Recipe, folder: Path, maps: Mapping[str, str]) -> dict[ModelRef, Model]:

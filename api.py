@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,7 @@ from .loaders.writer import Shard, plan_shards
 from .merge import MergePlan, MergeResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from .engine.model import Model
     from .engine.recipe import ModelRef, Recipe

@@ -173,7 +173,12 @@ class MergePlan:
             prefix: (layers.donor_layers, layers.source_layers)
             for prefix, layers in self.compiled.mapping.stacks.items()
         }
-        return output_config(self.donor.config, stack_layers=stacks, dtype_name=self._dtype_name)
+        return output_config(
+            self.donor.config,
+            stack_layers=stacks,
+            dtype_name=self._dtype_name,
+            tie_word_embeddings=False if self.compiled.mapping.untied else None,
+        )
 
     @property
     def _dtype_name(self) -> str:

@@ -58,10 +58,14 @@ class StackLayers:
 
 @dataclass(frozen=True)
 class OutputMap:
-    """Every output tensor in the model's order, and the output's layer stacks by prefix."""
+    """Every output tensor in the model's order, and the output's layer stacks by prefix.
+
+    ``untied``: the donor's head is its input embedding, and the output's is not.
+    """
 
     tensors: tuple[OutputTensor, ...]
     stacks: Mapping[str, StackLayers]
+    untied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,11 @@ class _Slice:
     @property
     def layers(self) -> int:
         return len(self.lead.layers) if self.lead.layers is not None else 0
+
+    @property
+    def models(self) -> dict[ModelRef, Model]:
+        """Every model that the slice takes tensors from."""
+        return {source.ref: source.model for source in (self.lead, *self.sources)}
 
 
 def donor_of(recipe: Recipe) -> ModelRef:
@@ -110,6 +119,7 @@ class _Mapper:
         self.recipe, self.method, self.models = recipe, method, models
         self.missing: list[str] = []
         self.stacks: dict[str, StackLayers] = {}
+        self.untied = False
 
     def finish(self, tensors: list[OutputTensor], donor: Model) -> OutputMap:
         if self.missing:
@@ -119,7 +129,7 @@ class _Mapper:
             raise InputError("\n".join(lines))
         for stack in donor.stacks.values():
             self.stacks.setdefault(stack.prefix, StackLayers(stack.layers, tuple(range(stack.layers))))
-        return OutputMap(tuple(tensors), self.stacks)
+        return OutputMap(tuple(tensors), self.stacks, self.untied)
 
     def with_rest(
         self, donor: Model, regions: Sequence[Region], found: dict[str, OutputTensor]
@@ -237,13 +247,26 @@ class _Mapper:
                 taken += part.lead.layers or ()
             self.stacks[stack] = StackLayers(first.lead.model.stacks[stack].layers, tuple(taken))
         yield from self.outside(last, region, leading=False)
+        yield from self.heads(first, last, region)
+
+    def heads(self, first: _Slice, last: _Slice, region: Region) -> Iterator[OutputTensor]:
+        """The head, where the last slice's model stores none and the output's is not the output's embedding."""
+        donor = self.models[donor_of(self.recipe)]
+        models = (donor, *first.models.values(), *last.models.values())
+        tied = first.models.keys() == last.models.keys() and all(map(_is_tied, models))
+        if tied or region.stack != donor.primary:
+            return
+        self.untied = _is_tied(donor)
+        for name in last.lead.model.aliases:
+            if region.holds(name):
+                yield self.tensor(last, name, [name] * len(last.sources), name, 0.0)
 
     def outside(self, part: _Slice, region: Region, *, leading: bool) -> Iterator[OutputTensor]:
         """Tensors that are in no layer of the stack; those of other stacks come with the leading ones."""
         lead = part.lead
-        for name in (*lead.model.tensors, *lead.model.aliases):
-            role = lead.model.roles.get(name)
-            if role is None or not region.holds(name) or (role.stack is not None and role.stack == lead.stack):
+        for name in lead.model.tensors:
+            role = lead.model.roles[name]
+            if not region.holds(name) or (role.stack is not None and role.stack == lead.stack):
                 continue
             if (role.leading or role.stack is not None) == leading:
                 yield self.tensor(part, name, [name] * len(part.sources), name, self.depth(lead.model, role))
@@ -285,6 +308,11 @@ class _Mapper:
             needed = "" if name == output_name else f", needed for {output_name}"
             self.missing.append(f"{model.reference} has no tensor {name}{needed}")
         return stored
+
+
+def _is_tied(model: Model) -> bool:
+    """Whether a model's head is its input embedding: it stores none, or says that what it stores does not count."""
+    return bool(model.aliases) or model.config.get("tie_word_embeddings") is True
 
 
 def _position(index: int, count: int) -> float:

@@ -135,16 +135,23 @@ class _Mapper:
         self, donor: Model, regions: Sequence[Region], found: dict[str, OutputTensor]
     ) -> Iterator[OutputTensor]:
         """The donor's order, with what no module holds copied from the donor."""
-        waiting = dict(found)
         ref = donor_of(self.recipe)
+
+        def holder(name: str) -> Region | None:
+            return next((region for region in regions if region.holds(name)), None)
+
+        waiting: dict[Region, list[OutputTensor]] = {region: [] for region in regions}
+        for name, tensor in found.items():
+            region = holder(name)
+            assert region is not None
+            waiting[region].append(tensor)
         for name, stored in donor.tensors.items():
-            region = next((region for region in regions if region.holds(name)), None)
+            region = holder(name)
             if region is None:
                 yield OutputTensor(name, None, (SourceTensor(ref, stored, ()),), (), 0.0, copied=True)
-                continue
-            # A region's tensors come out together where its first one stands: layers keep their order.
-            for other in [other for other in waiting if region.holds(other)]:
-                yield waiting.pop(other)
+            else:
+                # A region's tensors come out together where its first one stands: layers keep their order.
+                yield from waiting.pop(region, ())
 
     # ---------------------------------------------------------------------------------- recipe → slices
 

@@ -157,6 +157,31 @@ def compiled(text: str, *models: Model) -> Compiled:
     )
 
 
+def down(layer: int) -> str:
+    """The name of a layer's second matrix."""
+    return f"model.layers.{layer}.mlp.down_proj.weight"
+
+
+def factors(found: Compiled, output: str) -> dict[str, float]:
+    """What each model's tensor is multiplied with on its way into an output; 1 where nothing is multiplied."""
+    (island,) = [island for island in found.graph.islands if output in island.outputs]
+    result: dict[str, float] = {}
+    for node in island.program.nodes:
+        if node.op.name == "load":
+            slot = node.attr("slot")
+            assert isinstance(slot, int)
+            result.setdefault(island.leaves[slot].model, 1.0)
+        if node.op.name == "scale":
+            under = node
+            while under.inputs:
+                under = under.inputs[0]
+            slot, factor = under.attr("slot"), node.attr("factor")
+            assert isinstance(slot, int)
+            assert isinstance(factor, float)
+            result[island.leaves[slot].model] = factor
+    return result
+
+
 # ------------------------------------------------------------------------------------------------ graphs in memory
 
 

@@ -223,7 +223,12 @@ def main() -> None:
     arguments = sys.argv[1:]
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
-        app(standalone_mode=False)
+        # Not app(): that makes exit codes of its own of Ctrl-C and closed pipes, other ones from release to release.
+        command = typer.main.get_command(app)
+        with command.make_context("plait", arguments) as context:
+            command.invoke(context)
+    except typer.Exit as leave:
+        sys.exit(leave.exit_code)
     except PlaitError as error:
         _fail(error, str(error), error.exit_code, trace=verbose)
     except (KeyboardInterrupt, typer.Abort) as error:

@@ -13,6 +13,7 @@ import plait
 import pytest
 import torch
 from checkpoints import Shape, write_family
+from plait import cli
 from plait.engine.execute import Progress
 from plait.engine.methoddef import methods as all_methods
 from plait.engine.units import format_bytes
@@ -234,6 +235,29 @@ def test_piped_output_is_plain_and_whole(planned, tmp_path) -> None:
     assert str(tmp_path) not in ran.stderr.decode()
     assert all(line == line.rstrip() for line in text.splitlines())
     assert "load A model.embed_tokens.weight" in text
+
+
+def test_a_reader_that_leaves_is_no_error(planned, tmp_path) -> None:
+    planned(DARE)
+    command = [sys.executable, "-m", "plait", "run", str(tmp_path / "recipe.yml"), "--dry-run", "-v"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ran:
+        assert ran.stdout is not None
+        ran.stdout.close()
+        assert ran.wait(timeout=120) == 0
+        assert ran.stderr is not None
+        assert ran.stderr.read() == b""
+
+
+def test_an_interruption_has_its_own_exit_code(monkeypatch, capsys) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("plait.api.plan", interrupted)
+    monkeypatch.setattr("sys.argv", ["plait", "run", "recipe.yml", "--dry-run"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_a_stream_without_these_letters_gets_others(planned, tmp_path) -> None:

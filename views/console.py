@@ -19,6 +19,12 @@ _PLAIN_LETTERS = str.maketrans(
 """For a stream whose encoding has none of these, such as a pipe on some systems: one letter each, so columns stay."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line, whose business exit codes are."""
+        raise  # rich calls this while it handles a BrokenPipeError
+
+
 def output() -> Console:
     """The console for results."""
     return _console(stderr=False)
@@ -64,4 +70,4 @@ def _can_show(console: Console, text: str) -> bool:
 
 
 def _console(*, stderr: bool) -> Console:
-    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False)
+    return _Console(file=sys.stderr if stderr else sys.stdout, highlight=False)

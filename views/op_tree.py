@@ -39,7 +39,7 @@ def how_it_runs(island: Island, plan: Plan) -> Text:
     last = len(program.passes) - 1
     tile_elements = min(program.tile_elements(last), island.spec.elements)
     if island.program.is_copy:
-        how = f"the kernel copies {format_bytes(tile_elements * island.spec.dtype.itemsize)} at a time"
+        how = f"bytes copied as they are, {format_bytes(tile_elements * island.spec.dtype.itemsize)} at a time"
     elif program.passes[last].granularity == "whole":
         how = f"the whole tensor at once, arena {format_bytes(program.arena_bytes)} a thread"
     else:

@@ -1,0 +1,82 @@
+"""Methods, models, progress, and the layout that all pages stand on."""
+
+from __future__ import annotations
+
+from checkpoints import Shape, write_family
+from plait import ops as _registered
+from plait.engine.execute import Progress
+from plait.engine.methoddef import methods as all_methods
+from plait.loaders.checkpoint import open_model
+from plait.views import inspect, methods, progress
+from plait.views.layout import Row, clean, shorten, table, wrap
+from rich.text import Text
+
+assert _registered  # importing ops is what makes the methods known
+
+
+def test_a_method_is_shown_with_every_parameter() -> None:
+    for method in all_methods().values():
+        text = "\n".join(line.plain for line in methods.page(method, 80))
+        assert all(param.name in text and param.help.split()[0] in text for param in method.params)
+        assert max(map(len, text.splitlines())) <= 80
+    listed = "\n".join(line.plain for line in methods.all_page(all_methods(), 80))
+    assert all(name in listed for name in all_methods())
+
+
+def test_a_model_is_shown_with_what_its_headers_say(tmp_path) -> None:
+    (folder,) = write_family(tmp_path, Shape(64, 176, 12, 4, 2, 512), finetunes=0)
+    model = open_model("BASE", folder)
+    text = "\n".join(line.plain for line in inspect.page(model, 80, verbose=True))
+    assert "LlamaForCausalLM" in text
+    assert "model.layers: 12 layers, 9 tensors each" in text
+    assert "512 rows" in text
+    assert all(name in text for name in model.tensors)
+    assert inspect.as_json(model)["bytes"] == model.size_bytes
+
+
+def test_progress_piped_is_a_line_every_few_seconds(capsys) -> None:
+    with progress.RunProgress(400 << 20, lambda: 300 << 20, enabled=True) as shown:
+        for second in range(12):
+            shown(Progress(second << 20, 0, 100 << 20, second, 100, float(second)))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "5.00 MiB of 100 MiB at 1.00 MiB/s" in lines[0]
+    assert "1 min 35 s left" in lines[0]
+    assert "memory 300 MiB of 400 MiB" in lines[0]
+
+
+def test_quiet_progress_says_nothing(capsys) -> None:
+    with progress.RunProgress(400 << 20, lambda: 300 << 20, enabled=False) as shown:
+        shown(Progress(1, 0, 100, 1, 100, 60.0))
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_time_left_is_not_guessed_from_the_first_moment() -> None:
+    assert "not known" in progress.time_left(Progress(1, 0, 100, 0, 1, 0.1), 10.0)
+    assert progress.time_left(Progress(50, 0, 100, 0, 1, 5.0), 10.0) == "5.0 s left"
+
+
+def test_a_name_is_shortened_in_the_middle() -> None:
+    assert shorten(Text("model.layers.0.mlp.weight"), 13).plain == "model.…weight"
+    assert shorten(Text("short"), 13).plain == "short"
+    for width in range(1, 12):
+        assert shorten(Text("层的权重层的权重"), width).cell_len <= width
+
+
+def test_columns_are_aligned_and_lines_are_not_padded() -> None:
+    rows = [Row(Text("a"), [Text("1"), Text("x")]), Row(Text("long"), [Text("100"), Text("")])]
+    assert [line.plain for line in table(rows, None, right=(0,))] == ["  a       1  x", "  long  100"]
+
+
+def test_words_longer_than_a_line_stay_whole() -> None:
+    assert wrap("see /a/very/long/path-with-dashes now", 12, indent=2) == [
+        "see",
+        "  /a/very/long/path-with-dashes",
+        "  now",
+    ]
+
+
+def test_control_characters_are_escaped() -> None:
+    assert clean("plain ü 层") == "plain ü 层"
+    assert clean("a\x1b[0m\r\n\u202e") == "a\\x1b[0m\\r\\n\\u202e"

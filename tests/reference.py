@@ -112,7 +112,8 @@ def rounded(x: Array, dtype: torch.dtype) -> Array:
     bits, least_exponent = _FORMATS[dtype]
     _, exponent = np.frexp(x)  # x = m·2^exponent with 0.5 ≤ |m| < 1
     step = np.ldexp(1.0, np.maximum(exponent - bits, least_exponent - bits + 1))
-    result: Array = np.rint(x / step) * step
+    with np.errstate(over="ignore"):
+        result: Array = np.rint(x / step) * step
     return np.where(np.abs(result) > float(torch.finfo(dtype).max), np.copysign(np.inf, x), result)
 
 

@@ -32,6 +32,8 @@ PLENTY_BYTES = 1 << 40
 
 def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor's data, 1-D uint8."""
+    if tensor.numel() == 0:
+        return torch.empty(0, dtype=torch.uint8)  # strides of an empty tensor may be anything
     return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 

@@ -1,0 +1,148 @@
+"""Every op as one plain expression over whole tensors, and a way to run its kernel on a range."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import plait.ops
+import reference
+import torch
+from plait.engine.graph import TensorSpec
+from plait.engine.opdef import OpDef, Site, Tile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+assert plait.ops  # registers them
+
+SITE = Site("layers.0.weight", 7)
+
+
+# ------------------------------------------------------------------------------------------------ plain
+
+
+def _in_order(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    total = tensors[0].clone()
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total
+
+
+def _cast(ins: Sequence[torch.Tensor], *, dtype: torch.dtype) -> torch.Tensor:
+    (x,) = ins
+    # What rounding once gives is a number of the dtype, so that the last step is exact.
+    return torch.from_numpy(reference.rounded(x.double().numpy(), dtype)).to(dtype)
+
+
+def _elect(ins: Sequence[torch.Tensor]) -> torch.Tensor:
+    total, size = _in_order([p.double() for p in ins]), _in_order([p.double().abs() for p in ins])
+    negative = total < -reference.CANCELS[ins[0].dtype] * size
+    return torch.where(negative, -1.0, 1.0).to(ins[0].dtype)
+
+
+def _agree_sum(ins: Sequence[torch.Tensor]) -> torch.Tensor:
+    sign, *parts = ins
+    return _in_order([torch.where(p.sign() == sign, p, 0) for p in parts])
+
+
+def _agree_weight(ins: Sequence[torch.Tensor], *, weights: Sequence[float]) -> torch.Tensor:
+    sign, *parts = ins
+    total = _in_order([torch.where(p.sign() == sign, w, 0.0).to(p.dtype) for p, w in zip(parts, weights, strict=True)])
+    return torch.where(total == 0, 1, total)
+
+
+def _drop(ins: Sequence[torch.Tensor], *, density: float, ordinal: int) -> torch.Tensor:
+    (delta,) = ins
+    if density >= 1 or density <= 0:
+        return delta if density >= 1 else torch.zeros_like(delta)
+    key = reference.stream_key(SITE.seed, SITE.tensor_name, ordinal)
+    mask = torch.from_numpy(reference.mask(delta.numel(), density, key))
+    return torch.where(mask.reshape(delta.shape), delta, 0)
+
+
+def _match_l1(ins: Sequence[torch.Tensor]) -> torch.Tensor:
+    kept, before, after = ins
+    small = float(before) < 1e-7 or float(after) < 1e-7
+    return kept.clone() if small else kept * (float(before) / float(after))
+
+
+def _fill(_ins: Sequence[torch.Tensor], *, shape: tuple[int, ...], dtype: torch.dtype, space: str, value: float) -> Any:
+    return torch.full(shape, value, dtype=dtype)
+
+
+PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
+    "abs_sum": lambda ins: ins[0].double().abs().sum().reshape(1),
+    "add": _in_order,
+    "agree_sum": _agree_sum,
+    "agree_weight": _agree_weight,
+    "cast": _cast,
+    "divide": lambda ins: ins[0] / ins[1],
+    "drop": _drop,
+    "elect": _elect,
+    "fill": _fill,
+    "match_l1": _match_l1,
+    "scale": lambda ins, factor: ins[0] * factor,
+    "sub": lambda ins: ins[0] - ins[1],
+}
+"""An op's value by its name; exact where the op is: one rounding an operation, inputs in order."""
+
+
+STATES: Mapping[str, Sequence[int]] = {"match_l1": (1, 2)}
+"""The inputs that are reductions, which a kernel gets whole, by the op's name."""
+
+# ------------------------------------------------------------------------------------------------ kernels
+
+
+def specs_of(ins: Sequence[torch.Tensor]) -> list[TensorSpec]:
+    """What the tensors are."""
+    return [TensorSpec(tuple(x.shape), x.dtype) for x in ins]
+
+
+def bound(definition: OpDef, attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that a kernel is called with at SITE."""
+    return {**attrs, **(definition.bind(attrs, SITE) if definition.bind is not None else {})}
+
+
+def dirty(definition: OpDef, ins: Sequence[torch.Tensor], elements: int) -> torch.Tensor:
+    """The working memory that a kernel asks for, not a byte more, and not clean."""
+    return torch.full((definition.scratch_bytes(specs_of(ins), elements),), 0xA5, dtype=torch.uint8)
+
+
+def run_kernel(
+    definition: OpDef,
+    ins: Sequence[torch.Tensor],
+    dtype: torch.dtype,
+    tile: Tile,
+    attrs: Mapping[str, Any],
+    *,
+    in_place: int | None = None,
+) -> torch.Tensor:
+    """Run an element op on a range; the output starts dirty, or as the input it may take over."""
+    whole = STATES.get(definition.name, ())
+    parts = [x if position in whole else x[tile.lo : tile.hi].clone() for position, x in enumerate(ins)]
+    out = parts[in_place] if in_place is not None else torch.full((tile.elements,), float("nan"), dtype=dtype)
+    assert definition.kernel is not None
+    definition.kernel(out, parts, dirty(definition, parts, tile.elements), tile, **bound(definition, attrs))
+    return out
+
+
+def reduce_in_tiles(
+    definition: OpDef, ins: Sequence[torch.Tensor], tiles: Sequence[Tile], block_elements: int
+) -> torch.Tensor:
+    """Run a reduction over tiles in the order given."""
+    reduction, specs, total = definition.reduction, specs_of(ins), ins[0].numel()
+    assert reduction is not None
+    assert definition.kernel is not None
+    state_spec = reduction.state_spec(specs, total, block_elements)
+    state = torch.zeros(state_spec.shape, dtype=state_spec.dtype)
+    for tile in tiles:
+        partial_spec = reduction.partial_spec(specs, tile.elements, block_elements)
+        partial = torch.full(partial_spec.shape, float("nan"), dtype=partial_spec.dtype)
+        parts = [x[tile.lo : tile.hi] for x in ins]
+        scratch = dirty(definition, ins, tile.elements)
+        definition.kernel(partial, parts, scratch, tile, block_elements=block_elements)
+        reduction.fold(state, partial, tile, block_elements)
+    out_spec = definition.infer(specs, {})
+    out = torch.full(out_spec.shape, float("nan"), dtype=out_spec.dtype)
+    reduction.finish(state, out)
+    return out

@@ -57,7 +57,7 @@ def plan_shards(tensors: Iterable[tuple[str, TensorSpec]], limit_bytes: int) -> 
         entry_bytes = spec.size_bytes + len(name.encode()) + _ENTRY_BYTES
         if not groups or filled_bytes + entry_bytes > limit_bytes:
             groups.append([])
-            filled_bytes = 2 * _ENTRY_BYTES
+            filled_bytes = 2 * _ENTRY_BYTES + PAGE_BYTES  # the header ends at a page boundary
         groups[-1].append((name, spec))
         filled_bytes += entry_bytes
     return tuple(

@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 _STAGING_SUFFIX = ".plait-new"
 _REPLACED_SUFFIX = ".plait-old"
 
-_MODEL_FILES = re.compile(
-    r".*\.safetensors(\.index\.json)?(\.partial)?|.*\.json|.*\.jinja|.*\.model|.*\.py|merges\.txt|vocab\.txt|README\.md|plait\.yml"
-)
-"""What a model folder is made of; anything else in a replaced folder is somebody's own and is kept."""
-
 _DONATED = re.compile(
     r"generation_config\.json|tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab.*|merges\.txt|spiece\.model"
     r"|sentencepiece.*\.model|chat_template.*|.*preprocessor_config\.json|processor_config\.json|.*\.py"
 )
 """Files that go from the donor to the output as they are: tokenizer, generation, processors, remote code."""
+
+_MODEL_FILES = re.compile(
+    r".*\.safetensors(\.index\.json)?(\.partial)?|config\.json|plait-manifest\.json|README\.md|plait\.yml|"
+    + _DONATED.pattern
+)
+"""What a model folder is made of; anything else in a replaced folder is somebody's own and is kept."""
 
 
 class OutputFolder:
@@ -95,6 +96,8 @@ class OutputFolder:
             for entry in self.out.iterdir():
                 if not _MODEL_FILES.fullmatch(entry.name) and not (self.path / entry.name).exists():
                     entry.rename(self.path / entry.name)
+            if old.exists():  # a replacement was interrupted while it cleared up
+                shutil.rmtree(old)
             self.out.rename(old)
             self.path.rename(self.out)
             shutil.rmtree(old)

@@ -230,10 +230,13 @@ def test_overwrite_replaces_the_model_and_keeps_what_is_somebodys_own(family: Pa
     (out / "notes.txt").write_text("mine")
     (out / "runs").mkdir()
     (out / "runs" / "log.json").write_text("{}")
+    (out / "scores.json").write_text("{}")
+    (out / "tokenizer.json").write_text("of an older donor")
     (out / "leftover.safetensors").write_bytes(b"old")
     merge(family, overwrite=True, seed=8)
     found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert {"notes.txt", "runs/log.json", "model.safetensors"} <= found
+    assert {"notes.txt", "runs/log.json", "scores.json", "model.safetensors"} <= found
+    assert (out / "tokenizer.json").read_text() == SIDE_FILES["tokenizer.json"]
     # Shards of the old model beside the new one would be read by some tools.
     assert not [name for name in found if name.startswith("model-") or name == "leftover.safetensors"]
     assert "model.safetensors.index.json" not in found
@@ -249,6 +252,14 @@ def test_a_leftover_of_an_interrupted_replacement_is_no_obstacle(family: Path) -
     merge(family, overwrite=True)
     assert file_bytes(family / "out")["model.safetensors"] == expected
     assert not list((family / "out").glob("*.partial"))
+
+
+def test_nor_is_a_leftover_of_one_that_was_clearing_up(family: Path) -> None:
+    merge(family)
+    (family / "out.plait-old").mkdir()
+    (family / "out.plait-old" / "model.safetensors").write_bytes(b"old")
+    merge(family, overwrite=True, seed=8)
+    assert sorted(path.name for path in family.iterdir()) == ["family", "out", "recipe.yml"]
 
 
 def shrink_last_shard(folder: Path) -> None:

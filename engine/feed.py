@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .plan import Plan, ProgramPlan
 
 
+_NO_SCRATCH = torch.empty(0, dtype=torch.uint8)
+
+
 class OpenIsland:
     """A tensor under way: its pass, what is out with workers, and the state of its reductions."""
 
@@ -63,15 +66,23 @@ class OpenIsland:
         """Finish the pass's reductions and go to the next; True if that was the last one."""
         for node, state in self.states.items():
             assert node.op.reduction is not None
-            result = torch.empty(node.spec.shape, dtype=node.spec.dtype)
-            node.op.reduction.finish(state, result)
-            self.results[node] = result
+            node.op.reduction.finish(state, self._new_result(node))
         self.states = {}
+        current = self.plan.passes[self.pass_index]
+        whole = Tile(0, current.spec.elements)
+        for node in current.conclusions:
+            assert node.op.kernel is not None
+            states = [self.results[source] for source in node.inputs]
+            node.op.kernel(self._new_result(node), states, _NO_SCRATCH, whole, **self.attrs(node))
         self.pass_index += 1
         if self.pass_index == len(self.plan.passes):
             return True
         self._begin_pass()
         return False
+
+    def _new_result(self, node: Node) -> torch.Tensor:
+        result = self.results[node] = torch.empty(node.spec.shape, dtype=node.spec.dtype)
+        return result
 
     def _begin_pass(self) -> None:
         current = self.plan.passes[self.pass_index]

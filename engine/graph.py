@@ -95,6 +95,11 @@ class Node:
                 _INTERNED[key] = node
         return node
 
+    @property
+    def settled(self) -> bool:
+        """Whether the value is there only when a pass has ended: a reduction, or what follows from some."""
+        return self.op.locality in ("reduce", "state")
+
     def attr(self, name: str) -> Attr:
         """The attribute called ``name``; KeyError if the node has none."""
         return dict(self.attrs)[name]

@@ -82,7 +82,7 @@ def state_bytes(current: Pass) -> int:
         specs = [source.spec for source in node.inputs]
         state = node.op.reduction.state_spec(specs, current.spec.elements, current.block_elements)
         total += align_up(state.size_bytes, ALIGN_BYTES) + align_up(node.spec.size_bytes, ALIGN_BYTES)
-    return total
+    return total + sum(align_up(node.spec.size_bytes, ALIGN_BYTES) for node in current.conclusions)
 
 
 def last_uses(current: Pass) -> dict[Node, int]:

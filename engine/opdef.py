@@ -6,6 +6,7 @@ Locality says how an op may be cut into tiles:
 element   any range of flat elements on its own
 row       ranges aligned to rows (the last dimension)
 reduce    ends a pass: each tile gives a partial, partials fold into a small state
+state     from states to a state, once, between two passes: a threshold, a few coefficients
 whole     needs the whole tensor at once, and the plan says how many bytes that takes
 ========  =====================================================================================
 """
@@ -20,7 +21,7 @@ import torch
 
 from .graph import Attr, Node, TensorSpec
 
-Locality: TypeAlias = Literal["element", "row", "reduce", "whole"]
+Locality: TypeAlias = Literal["element", "row", "reduce", "state", "whole"]
 
 REDUCE_BLOCK_ELEMENTS = 1 << 16
 """Reductions add up fixed blocks of this many elements, so that no tile size can change a sum."""
@@ -83,9 +84,10 @@ class OpDef:
     """One op.
 
     ``kernel(out, ins, scratch, tile, **attrs)`` computes one tile: ``out`` and ``ins`` are 1-D tensors of the
-    tile's elements (a finished reduction comes whole), ``scratch`` a 1-D uint8 tensor of ``scratch_bytes``. It
-    allocates nothing of a tile's size and keeps no state. ``infer(specs, attrs)`` gives the output's spec or
-    raises GraphError. ``inplace`` lists the inputs whose storage the output may take over.
+    tile's elements (a state comes whole, and for a state op the tile is the whole tensor), ``scratch`` a 1-D uint8
+    tensor of ``scratch_bytes``. It allocates nothing of a tile's size and keeps no state. ``infer(specs, attrs)``
+    gives the output's spec or raises GraphError. ``inplace`` lists the inputs whose storage the output may take
+    over.
     ``bind(attrs, site)`` gives the attrs that depend on the tensor's name and the seed, merged over the node's.
     ``simplify(inputs, attrs)`` may return a node with the same value that costs less. Ops without a kernel
     (load, write) are IO.

@@ -30,12 +30,16 @@ class Pass:
     """One walk over a tensor's tiles.
 
     ``nodes`` in execution order, loads included; ``targets`` are what the pass is for: reductions, or the write.
+    ``conclusions`` are the state ops that follow from its reductions. ``aligned``: tiles start at multiples of a
+    reduction's block, here and in the program's other passes, so that a later pass can use counts per block.
     """
 
     nodes: tuple[Node, ...]
     targets: tuple[Node, ...]
     granularity: Granularity
     spec: TensorSpec
+    conclusions: tuple[Node, ...] = ()
+    aligned: bool = False
 
     @cached_property
     def loads(self) -> tuple[Node, ...]:
@@ -60,7 +64,7 @@ class Pass:
         if self.granularity == "row":
             step = max(self.spec.row_elements, 1)
         else:
-            step = REDUCE_BLOCK_ELEMENTS if self.reductions else TILE_ALIGN_ELEMENTS
+            step = REDUCE_BLOCK_ELEMENTS if self.aligned else TILE_ALIGN_ELEMENTS
         return min(max(target_elements // step, 1) * step, total)
 
     def tiles(self, tile_elements: int) -> Iterator[Tile]:
@@ -80,28 +84,31 @@ def cut(program: Program) -> tuple[Pass, ...]:
     """The passes of a program, in order; the last one writes."""
     level: dict[Node, int] = {}
     for node in program.nodes:
-        level[node] = max(
-            (level[source] + (source.op.locality == "reduce") for source in node.inputs),
-            default=0,
-        )
+        # A state op belongs to the pass that its states come from; everything else waits for the pass to end.
+        waits = node.op.locality != "state"
+        level[node] = max((level[source] + (source.settled and waits) for source in node.inputs), default=0)
     last = level[program.root]
     targets: list[list[Node]] = [[] for _ in range(last + 1)]
+    conclusions: list[list[Node]] = [[] for _ in range(last + 1)]
     for node in program.nodes:
-        if node.op.locality == "reduce":
-            targets[level[node]].append(node)
+        if node.settled:
+            (conclusions if node.op.locality == "state" else targets)[level[node]].append(node)
     targets[last].append(program.root)
-    return tuple(_make_pass(program, tuple(group)) for group in targets)
+    return tuple(
+        _make_pass(program, tuple(group), tuple(states)) for group, states in zip(targets, conclusions, strict=True)
+    )
 
 
-def _make_pass(program: Program, targets: tuple[Node, ...]) -> Pass:
+def _make_pass(program: Program, targets: tuple[Node, ...], conclusions: tuple[Node, ...]) -> Pass:
     wanted: set[Node] = set()
     stack = list(targets)
     while stack:
         node = stack.pop()
         if node not in wanted:
             wanted.add(node)
-            stack.extend(source for source in node.inputs if source.op.locality != "reduce")
+            stack.extend(source for source in node.inputs if not source.settled)
     nodes = tuple(node for node in program.nodes if node in wanted)
     kinds = {node.op.locality for node in nodes}
     granularity: Granularity = "whole" if "whole" in kinds else "row" if "row" in kinds else "element"
-    return Pass(nodes, targets, granularity, program.spec)
+    aligned = any(node.op.locality == "reduce" for node in program.nodes)
+    return Pass(nodes, targets, granularity, program.spec, conclusions, aligned)

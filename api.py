@@ -23,6 +23,7 @@ from .engine.recipe_checks import unsupported
 from .engine.recipe_parser import parse_recipe
 from .engine.schedule import Place
 from .engine.units import parse_size
+from .engine.unmatched import unmatched_filters
 from .loaders.checkpoint import locate, open_model
 from .loaders.writer import Shard, plan_shards
 from .merge import MergePlan, MergeResult
@@ -99,12 +100,22 @@ def plan(
             peak_so_far_bytes=host.peak_resident_bytes(),
             header_bytes=sum(len(shard.header) for shard in shards),
         )
-    warnings = [str(problem) for problem in parsed.warnings]
+    unmatched = unmatched_filters(parsed, _names(compiled))
+    if unmatched and strict:
+        raise RecipeError(unmatched)
+    warnings = [str(problem) for problem in (*parsed.warnings, *unmatched)]
     warnings += compiled.notes
     for reference, unused in unused_by_model(compiled.graph.unused, models.values()).items():
         shown = ", ".join(unused[:3]) + (f" and {len(unused) - 3} more" if len(unused) > 3 else "")
         warnings.append(f"{reference}: {len(unused)} tensors are not used: {shown}")
     return MergePlan(parsed, method, models, compiled, shards, made, tuple(warnings))
+
+
+def _names(compiled: Compiled) -> Iterator[str]:
+    """Every name that a filter may match: of the tensors made, and of those they are made from."""
+    for tensor in compiled.mapping.tensors:
+        yield tensor.name
+        yield from (source.stored.name for source in tensor.sources)
 
 
 def _lay_out(compiled: Compiled, shard_limit_bytes: int) -> tuple[tuple[Shard, ...], dict[str, Place]]:

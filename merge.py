@@ -119,9 +119,10 @@ class MergePlan:
     def summary(self) -> str:
         """What the run would do, as text."""
         plan = self.plan
+        shards = "1 shard" if len(self.shards) == 1 else f"{len(self.shards)} shards"
         return "\n".join(
             [
-                f"{self.method.name}: {self.tensors} tensors in {len(self.shards)} shards, "
+                f"{self.method.name}: {self.tensors} tensors in {shards}, "
                 f"{plan.passes} {'pass' if plan.passes == 1 else 'passes'}",
                 f"read {format_bytes(plan.bytes_read)}, write {format_bytes(plan.bytes_written)}",
                 f"peak memory {format_bytes(plan.predicted_peak_bytes)} with {plan.workers} workers "

@@ -206,9 +206,8 @@ class _Mapper:
 
     def same_layers(self, sources: Sequence[_Source], region: Region) -> None:
         base = self.recipe.base_model
-        models = {source.ref: source.model for source in sources}
-        if base is not None and self.method.base != "unused":
-            models[base] = self.models[base]
+        models = {base: self.models[base]} if base is not None and self.method.base != "unused" else {}
+        models.update((source.ref, source.model) for source in sources)
         stacks = {ref: model.stacks.get(region.stack or "") for ref, model in models.items()}
         counts = {ref: stack.layers for ref, stack in stacks.items() if stack is not None}
         if len(set(counts.values())) > 1:

@@ -142,7 +142,7 @@ def test_a_reduction_keeps_a_state_and_no_tile() -> None:
 def programs(draw: st.DrawFn) -> Program:
     """A base and task vectors, worked on at random with the registered ops, then added to the base."""
     shape = draw(st.sampled_from([(3, 4096), (70_000,), (5, 27_001), (1,), (17,)]))
-    dtype = draw(st.sampled_from([torch.bfloat16, torch.float16, F32]))
+    dtype = draw(st.sampled_from([torch.bfloat16, torch.float16, F32, F64]))
     compute = F32 if dtype.itemsize == 2 else F64
     base, *models = [cast(node, dtype=compute) for node in loads(draw(st.integers(2, 4)), shape, dtype)]
     deltas = [sub(node, base) for node in models]

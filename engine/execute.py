@@ -61,7 +61,7 @@ def execute(
     run = _Run(plan, reader, writer)
     threads_before = torch.get_num_threads()
     one_torch_thread()
-    threads = [threading.Thread(target=run.work, name=f"plait-{index}") for index in range(plan.threads)]
+    threads = [threading.Thread(target=run.work, name=f"plait-{index}") for index in range(plan.workers)]
     try:
         for thread in threads:
             thread.start()
@@ -91,9 +91,7 @@ class _Run:
         self.ended = threading.Event()
         self.error: BaseException | None = None
         self._lock = threading.Lock()
-        self._working = plan.threads
-        # More threads than workers, so that reading and writing overlap with computing; who computes holds this.
-        self.computing = threading.Semaphore(plan.workers)
+        self._working = plan.workers
         self._read_bytes = self._written_bytes = 0
         self._started = time.perf_counter()
 
@@ -142,16 +140,13 @@ class _Step:
     goes_out: bool
 
 
-_Stretch: TypeAlias = tuple[bool, list[_Step]]
-
-
 class _Worker:
     """One thread's arena and the views into it."""
 
     def __init__(self, run: _Run) -> None:
         self._run = run
         self._arena = _page_aligned(run.plan.arena_bytes)
-        self._bound: OrderedDict[Pass, list[_Stretch]] = OrderedDict()
+        self._bound: OrderedDict[Pass, list[_Step]] = OrderedDict()
 
     def run(self, task: Task) -> None:
         island, plan = task.island, task.island.plan
@@ -177,17 +172,13 @@ class _Worker:
     def _compute(self, island: OpenIsland, tile: Tile, current: Pass, arena: Arena) -> None:
         values: dict[Node, torch.Tensor] = dict(island.results)
         read_bytes = written_bytes = 0
-        for computes, steps in self._stretches(current, arena):
-            if computes:
-                with self._run.computing:
-                    for step in steps:
-                        self._apply(step, island, tile, current, values)
-                continue
-            for step in steps:
-                if step.node.op.name == "load":
-                    read_bytes += self._load(step, island, tile, values)
-                else:
-                    written_bytes += self._write(step, island, tile, values)
+        for step in self._steps(current, arena):
+            if step.node.op.name == "load":
+                read_bytes += self._load(step, island, tile, values)
+            elif step.node.op.name == "write":
+                written_bytes += self._write(step, island, tile, values)
+            else:
+                self._apply(step, island, tile, current, values)
         self._run.count(read_bytes, written_bytes)
 
     def _load(self, step: _Step, island: OpenIsland, tile: Tile, values: dict[Node, torch.Tensor]) -> int:
@@ -243,32 +234,33 @@ class _Worker:
         node.op.kernel(out, inputs, step.scratch, tile, **attrs)
         values[node] = out
 
-    def _stretches(self, current: Pass, arena: Arena) -> list[_Stretch]:
+    def _steps(self, current: Pass, arena: Arena) -> list[_Step]:
         """The pass with its slots as views, made at the first tile and kept for a while."""
-        stretches = self._bound.get(current)
-        if stretches is None:
-            stretches = self._bound[current] = self._bind(current, arena)
+        steps = self._bound.get(current)
+        if steps is None:
+            steps = self._bound[current] = self._bind(current, arena)
             if len(self._bound) > _BOUND_PASSES:
                 self._bound.popitem(last=False)
         else:
             self._bound.move_to_end(current)
-        return stretches
+        return steps
 
-    def _bind(self, current: Pass, arena: Arena) -> list[_Stretch]:
-        """Split a pass into stretches of IO and of computing, each step with its memory."""
+    def _bind(self, current: Pass, arena: Arena) -> list[_Step]:
+        """Give each step of a pass its memory."""
         memory = {
             (slot.node, slot.use): self._arena[slot.offset_bytes : slot.offset_bytes + slot.size_bytes]
             for slot in arena.slots
         }
         nothing = self._arena[:0]
-        stretches: list[_Stretch] = []
-        for node in current.nodes:
-            computes = node.op.kernel is not None
-            if not stretches or stretches[-1][0] != computes:
-                stretches.append((computes, []))
-            place, scratch = memory.get((node, "value"), nothing), memory.get((node, "scratch"), nothing)
-            stretches[-1][1].append(_Step(node, place, scratch, computes and moves(node, current)))
-        return stretches
+        return [
+            _Step(
+                node,
+                memory.get((node, "value"), nothing),
+                memory.get((node, "scratch"), nothing),
+                node.op.kernel is not None and moves(node, current),
+            )
+            for node in current.nodes
+        ]
 
 
 def _in_phase(memory: torch.Tensor, file_offset_bytes: int, size_bytes: int, itemsize: int) -> torch.Tensor:

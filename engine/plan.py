@@ -1,6 +1,6 @@
 """The plan: from a graph and a budget to tiles, arenas, an order and a predicted peak.
 
-``predicted = reserved + threads · arena + states + slack``, and it never exceeds the budget. *Reserved* is what
+``predicted = reserved + workers · arena + states + slack``, and it never exceeds the budget. *Reserved* is what
 the process holds when planning is over (imports, headers, the graph): measured, not guessed. *Slack* covers what
 the arenas do not: thread stacks, code pages of kernels that have not run yet, small Python objects.
 """
@@ -22,16 +22,13 @@ if TYPE_CHECKING:
 
     from .graph import Island, Program, TensorGraph
 
-FULL_SPEED_TILE_ELEMENTS = 1 << 18
-"""Larger tiles are slower: a value of a tile should stay in a core's cache from one op to the next."""
+FULL_SPEED_TILE_ELEMENTS = 1 << 19
+"""Larger tiles fall out of the cache between one op and the next; smaller ones pay more for each step in Python."""
 
 SMALLEST_TILE_ELEMENTS = 1 << 12
 
 SLACK_BYTES = 12 * MIB
-SLACK_THREAD_BYTES = MIB // 2
-
-THREADS_A_WORKER = 2
-"""While one thread of a worker computes, another reads or writes; never do both compute."""
+SLACK_WORKER_BYTES = MIB
 
 COPY_TILE_BYTES = 16 * MIB
 """Bytes that the kernel copies at a time where a tensor passes unchanged; they take no room in the process."""
@@ -72,7 +69,6 @@ class Plan:
     places: Mapping[str, Place]
     programs: Mapping[Program, ProgramPlan]
     workers: int
-    threads: int
     seed: int
     budget_bytes: int
     reserved_bytes: int
@@ -85,12 +81,12 @@ class Plan:
     @property
     def slack_bytes(self) -> int:
         """Room for what the arenas do not hold."""
-        return slack_bytes(self.threads)
+        return slack_bytes(self.workers)
 
     @property
     def predicted_peak_bytes(self) -> int:
         """Peak resident memory of the process that runs this plan."""
-        running = self.reserved_bytes + self.threads * self.arena_bytes + self.state_bytes + self.slack_bytes
+        running = self.reserved_bytes + self.workers * self.arena_bytes + self.state_bytes + self.slack_bytes
         return max(running, self.peak_so_far_bytes)
 
     @cached_property
@@ -111,8 +107,8 @@ class Plan:
 
     @property
     def open_islands(self) -> int:
-        """How many tensors may be under way at once: one a thread, and one to fill waits between passes."""
-        return self.threads + 1
+        """How many tensors may be under way at once: one a worker, and one to fill waits between passes."""
+        return self.workers + 1
 
     def island_of(self, output_name: str) -> Island:
         """The island that writes an output tensor; KeyError if there is none."""
@@ -122,9 +118,9 @@ class Plan:
         raise KeyError(output_name)
 
 
-def slack_bytes(threads: int) -> int:
+def slack_bytes(workers: int) -> int:
     """Room for thread stacks, code pages and small objects."""
-    return SLACK_BYTES + threads * SLACK_THREAD_BYTES
+    return SLACK_BYTES + workers * SLACK_WORKER_BYTES
 
 
 def make_plan(
@@ -152,7 +148,7 @@ def make_plan(
     )
     limit_bytes = budget_bytes if budget_bytes is not None else max(free_bytes // 2, 1)
 
-    def attempt(workers: int, threads: int, tile_elements: int) -> Plan:
+    def attempt(workers: int, tile_elements: int) -> Plan:
         programs = {program: _plan_program(program, cuts, tile_elements) for program, cuts in passes.items()}
         return Plan(
             graph=graph,
@@ -160,24 +156,23 @@ def make_plan(
             places=places,
             programs=programs,
             workers=workers,
-            threads=threads,
             seed=seed,
             budget_bytes=limit_bytes,
             reserved_bytes=reserved_bytes,
             arena_bytes=max((plan.arena_bytes for plan in programs.values()), default=0),
-            state_bytes=sum(islands_state_bytes[: threads + 1]),
+            state_bytes=sum(islands_state_bytes[: workers + 1]),
             minimum_bytes=minimum_bytes,
             header_bytes=header_bytes,
             peak_so_far_bytes=peak_so_far_bytes,
         )
 
     minimum_bytes = 0
-    least = attempt(1, 1, SMALLEST_TILE_ELEMENTS)
+    least = attempt(1, SMALLEST_TILE_ELEMENTS)
     # A second process may hold a little more when it gets here: the least that is promised has a margin.
     minimum_bytes = align_up(least.predicted_peak_bytes + 4 * MIB, MIB)
-    asked = None if tile_elements is None else [(workers, workers * THREADS_A_WORKER, tile_elements)]
-    for crew, threads, elements in asked or _settings(workers):
-        plan = attempt(crew, threads, elements)
+    asked = None if tile_elements is None else [(workers, tile_elements)]
+    for crew, elements in asked or _settings(workers):
+        plan = attempt(crew, elements)
         if plan.predicted_peak_bytes <= limit_bytes:
             return plan
     least = f"{minimum_bytes // MIB}MiB"
@@ -193,19 +188,13 @@ def make_plan(
     )
 
 
-def _settings(workers: int) -> Iterator[tuple[int, int, int]]:
-    """Workers, threads and tile sizes to try, the fastest first.
-
-    Spare threads go before tiles get really small, and tiles get small before a worker goes.
-    """
-    sizes = [FULL_SPEED_TILE_ELEMENTS]
-    while sizes[-1] > SMALLEST_TILE_ELEMENTS:
-        sizes.append(sizes[-1] // 2)
-    for tile_elements in sizes[:3]:
-        yield workers, workers * THREADS_A_WORKER, tile_elements
+def _settings(workers: int) -> Iterator[tuple[int, int]]:
+    """Workers and tile sizes to try, the fastest first: tiles get small before a worker goes."""
     for crew in range(workers, 0, -1):
-        for tile_elements in sizes:
-            yield crew, crew, tile_elements
+        tile_elements = FULL_SPEED_TILE_ELEMENTS
+        while tile_elements >= SMALLEST_TILE_ELEMENTS:
+            yield crew, tile_elements
+            tile_elements //= 2
 
 
 def _plan_program(program: Program, passes: tuple[Pass, ...], tile_elements: int) -> ProgramPlan:

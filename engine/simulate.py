@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 class Moment(NamedTuple):
     """One pass of one tensor.
 
-    ``live_bytes`` is the most that values and scratch of the threads in it take, ``state_bytes`` what the
+    ``live_bytes`` is the most that values and scratch of the workers in it take, ``state_bytes`` what the
     tensor's reductions hold, ``done_bytes`` what is read and written when it is over.
     """
 
     output: str
     pass_index: int
-    threads: int
+    workers: int
     live_bytes: int
     state_bytes: int
     done_bytes: int
 
 
 def simulate(plan: Plan) -> Iterator[Moment]:
-    """Walk a plan in its order. A pass takes as many threads as it has tiles, at most all of them."""
+    """Walk a plan in its order. A pass takes as many workers as it has tiles, at most all of them."""
     peaks: dict[tuple[int, int], tuple[int, int]] = {}
     done_bytes = 0
     for position in plan.sequence:
@@ -41,12 +41,12 @@ def simulate(plan: Plan) -> Iterator[Moment]:
                 live_bytes = max(replay(current, arena.tile_elements), default=0)
                 peaks[key] = (live_bytes, current.tile_count(program.tile_elements(index)))
             live_bytes, tiles = peaks[key]
-            threads = min(plan.threads, tiles)
+            workers = min(plan.workers, tiles)
             held_bytes += state_bytes(current)
             done_bytes += sum(load.spec.size_bytes for load in current.loads)
             if index == len(program.passes) - 1:
                 done_bytes += island.spec.size_bytes * len(island.outputs)
-            yield Moment(island.name, index, threads, threads * live_bytes, held_bytes, done_bytes)
+            yield Moment(island.name, index, workers, workers * live_bytes, held_bytes, done_bytes)
 
 
 def simulated_peak_bytes(plan: Plan) -> int:

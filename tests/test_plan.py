@@ -150,7 +150,7 @@ def test_a_copy_takes_no_large_arena_and_large_steps() -> None:
     plan = budgeted(graph_of(program_of(loads(1, (4096, 4096))[0])), ROOMY)
     (program,) = plan.programs.values()
     assert program.tile_elements(0) == COPY_TILE_BYTES // 2
-    assert program.arena_bytes <= 2 * MIB
+    assert program.arena_bytes <= 4 * MIB
 
 
 def test_no_tensors_make_a_plan_too() -> None:

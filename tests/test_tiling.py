@@ -18,7 +18,6 @@ from plait.engine.execute import execute
 from plait.engine.graph import Node, TensorSpec
 from plait.engine.memory import lay_out, state_bytes
 from plait.engine.opdef import REDUCE_BLOCK_ELEMENTS, OpDef, Reduction
-from plait.engine.plan import THREADS_A_WORKER
 from plait.engine.simulate import simulate, simulated_peak_bytes
 from plait.engine.tiling import TILE_ALIGN_ELEMENTS, cut
 from plait.ops.elementwise import add, cast, scale, sub
@@ -247,7 +246,7 @@ def test_many_tensors_of_several_passes_run_side_by_side() -> None:
 def replayed(node: Node, workers: int) -> list[tuple[int, int]]:
     """Threads and bytes done after each pass."""
     plan = plan_of(graph_of(program_of(node)), target_elements=REDUCE_BLOCK_ELEMENTS, workers=workers)
-    return [(moment.threads, moment.done_bytes) for moment in simulate(plan)]
+    return [(moment.workers, moment.done_bytes) for moment in simulate(plan)]
 
 
 def test_a_replay_counts_passes_and_bytes() -> None:
@@ -257,10 +256,10 @@ def test_a_replay_counts_passes_and_bytes() -> None:
     assert done == [2 * elements, (2 + 2 + 4) * elements]
 
 
-def test_a_pass_takes_no_more_threads_than_it_has_tiles() -> None:
+def test_a_pass_takes_no_more_workers_than_it_has_tiles() -> None:
     node = scale(wide((3 * REDUCE_BLOCK_ELEMENTS,)), factor=0.5)
-    assert [threads for threads, _ in replayed(node, workers=8)] == [3]
-    assert [threads for threads, _ in replayed(node, workers=1)] == [THREADS_A_WORKER]
+    assert [workers for workers, _ in replayed(node, workers=8)] == [3]
+    assert [workers for workers, _ in replayed(node, workers=1)] == [1]
 
 
 def test_a_replay_is_within_what_a_plan_sets_aside() -> None:

@@ -81,6 +81,6 @@ def _memory(merge: MergePlan) -> str:
     plan = merge.plan
     states = f" + {format_bytes(plan.state_bytes)} for reductions" if plan.state_bytes else ""
     return (
-        f"{format_bytes(plan.reserved_bytes)} in use now + {count(plan.threads, 'thread')} × "
+        f"{format_bytes(plan.reserved_bytes)} in use now + {count(plan.workers, 'worker')} × "
         f"{format_bytes(plan.arena_bytes)}{states} + {format_bytes(plan.slack_bytes)} slack"
     )

@@ -175,16 +175,16 @@ def make_plan(
         plan = attempt(crew, elements)
         if plan.predicted_peak_bytes <= limit_bytes:
             return plan
-    least = f"{minimum_bytes // MIB}MiB"
+    enough = f"{minimum_bytes // MIB}MiB"
     held = f"{format_bytes(reserved_bytes)} are in use before the first tensor is read"
     if budget_bytes is None:
         raise PlanError(
-            f"this merge needs {least} of memory, and half of what is free is {format_bytes(limit_bytes)} ({held}); "
-            f"free some memory, or set --memory {least}",
+            f"this merge needs {enough} of memory, and half of what is free is {format_bytes(limit_bytes)} ({held}); "
+            f"free some memory, or set --memory {enough}",
             minimum_bytes,
         )
     raise PlanError(
-        f"--memory {format_bytes(budget_bytes)} is too little: the least that works is {least} ({held})", minimum_bytes
+        f"--memory {format_bytes(budget_bytes)} is too little: the least that works is {enough} ({held})", minimum_bytes
     )
 
 

@@ -9,7 +9,7 @@ from .errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .recipe import Parameters, Recipe
+    from .recipe import Module, Parameters, Recipe
 
 
 def unmatched_filters(recipe: Recipe, tensor_names: Iterable[str]) -> tuple[Problem, ...]:
@@ -32,7 +32,8 @@ def unmatched_filters(recipe: Recipe, tensor_names: Iterable[str]) -> tuple[Prob
 
 def _scopes(recipe: Recipe) -> Iterator[Parameters]:
     yield recipe.parameters
-    for owner in (recipe, *recipe.modules):
+    owners: tuple[Recipe | Module, ...] = (recipe, *recipe.modules)
+    for owner in owners:
         if owner is not recipe:
             yield owner.parameters
         yield from (entry.parameters for entry in owner.models)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from .engine.errors import OutputError
 from .engine.execute import Callback, Progress, execute
 from .engine.mapping import donor_of
 from .engine.units import format_bytes
-from .loaders.card import CardFacts, render_card
+from .loaders.card import CardFacts, common_license, render_card
 from .loaders.config import output_config
 from .loaders.folder import OutputFolder, free_disk_bytes
 from .loaders.positioned_io import FilePool
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from .engine.plan import Plan
     from .engine.recipe import ModelRef, Recipe
 
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
 CACHED_SHARE = 0.5
 """Inputs above this share of free memory are read past the page cache: it could not keep them anyway."""
 
@@ -43,7 +46,7 @@ SIDE_FILES_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class MergePlan:
-    """A merge, planned and not yet run."""
+    """A merge, planned and not yet run. ``mapped`` are the references that ``maps`` gave a folder."""
 
     recipe: Recipe
     method: MethodDef
@@ -52,6 +55,7 @@ class MergePlan:
     shards: tuple[Shard, ...]
     plan: Plan
     warnings: tuple[str, ...]
+    mapped: frozenset[str] = frozenset()
 
     @property
     def donor(self) -> Model:
@@ -158,13 +162,15 @@ class MergePlan:
                 writer.finish()
                 bytes_written = writer.bytes_written
             folder.take_from(Path(self.donor.folder))
-            folder.write_text("README.md", render_card(self._card_facts(out)))
+            folder.write_text("README.md", render_card(self._card_facts()))
             result = self._result(out, final, bytes_written, time.perf_counter() - started)
             folder.write_json("plait-manifest.json", self._manifest(result))
             # Last: with these two the folder is a model.
             if len(self.shards) > 1:
                 folder.write_json(INDEX_FILE, index_of(self.shards))
-            folder.write_json("config.json", self.output_config())
+            config = self.output_config()
+            if config:
+                folder.write_json("config.json", config)
             folder.publish()
         return result
 
@@ -189,15 +195,18 @@ class MergePlan:
             sizes[str(island.spec.dtype).removeprefix("torch.")] += island.spec.size_bytes
         return sizes.most_common(1)[0][0]
 
-    def _card_facts(self, out: Path) -> CardFacts:
+    def _card_facts(self) -> CardFacts:
         base = self.recipe.base_model
         stack = self.compiled.mapping.stacks.get(self.donor.primary or "")
         return CardFacts(
-            title=self.recipe.name or out.resolve().name,
+            # Not the folder's name: the same merge gives the same card wherever it goes.
+            title=self.recipe.name or f"A {self.method.name} merge",
             method=self.method.name,
             method_summary=self.method.summary,
             paper=self.method.paper,
             models=[str(ref) for ref in self.models],
+            hub_models=[str(ref) for ref in self.models if str(ref) in self.mapped and _HUB_ID.fullmatch(str(ref))],
+            license=common_license(Path(model.folder) for model in self.models.values()),
             base_model=str(base) if base is not None else None,
             recipe_text=self.recipe.text,
             seed=self.plan.seed,

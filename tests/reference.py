@@ -144,7 +144,7 @@ def keep_all(_q: Question, delta: Array, _ordinal: int) -> Array:
 
 
 def random_drop(q: Question, delta: Array, ordinal: int) -> Array:
-    density = q.of_models[ordinal].get("density", 1.0)
+    density: float = q.of_models[ordinal].get("density", 1.0)
     if density >= 1:
         return delta
     if density <= 0:
@@ -225,6 +225,9 @@ METHODS: Mapping[str, Callable[[Question], Answer]] = {
     "passthrough": passthrough,
     "task_arithmetic": plain_sum(keep_all),
 }
+
+ON_TASK_VECTORS = frozenset({"dare_linear", "dare_ties", "task_arithmetic"})
+"""The methods in which a base listed among the models does not count."""
 
 
 # ------------------------------------------------------------------------------------------------ how right is right

@@ -199,7 +199,7 @@ def settings_of(method: MethodDef, scope: str) -> st.SearchStrategy[dict[str, An
 
 
 @st.composite
-def merges(draw: st.DrawFn, method: MethodDef, models: Mapping[str, Tensors], **fixed: Any) -> Merge:
+def merges(draw: st.DrawFn, /, method: MethodDef, models: Mapping[str, Tensors], **fixed: Any) -> Merge:
     """Any merge of ``base`` and the other models that the method takes."""
     names = [name for name in models if name != "base"]
     # A base that is an input of its own counts as one.

@@ -28,7 +28,8 @@ DENSITIES = (0.001, 0.07, 0.25, 1 / 3, 0.5, 0.53, 2 / 3, 0.9, 0.999)
 def kept(lo: int, hi: int, density: float, key: int) -> Bits:
     """A mask in working memory that is neither clean nor a byte larger than asked for."""
     scratch = np.full(counter_rng.scratch_bytes(hi - lo), 0xFF, dtype=np.uint8)
-    return counter_rng.kept(lo, hi, density, key, scratch).copy()
+    bits: Bits = counter_rng.kept(lo, hi, density, key, scratch).copy()
+    return bits
 
 
 def mask_of(density: float, elements: int, *, seed: int = 0, name: str = "weight", ordinal: int = 0) -> Bits:

@@ -74,6 +74,8 @@ def _cases() -> Iterator[tuple[str, Settings, list[dict[str, Any]]]]:
     for family_settings in ({"lambda": 0.7}, {"normalize": True}, {"normalize": True, "lambda": -0.4}, {"lambda": 0}):
         yield "task_arithmetic", family_settings, _weights(0.6, -0.35, 0.0, 0.8)
     yield "task_arithmetic", {"normalize": True}, _weights(0.5, -0.5)  # nothing to divide by
+    yield "task_arithmetic", {"normalize": True}, _weights(0.5, -0.499999999)  # as good as nothing
+    yield "task_arithmetic", {"normalize": True}, _weights(0.5, -0.499999)  # little
     yield "task_arithmetic", {"int8_mask": True}, _weights(1.0)
     for name, rescale, normalize in itertools.product(
         ("dare_linear", "dare_ties"), (True, False, "l1", "density"), (True, False)
@@ -135,6 +137,7 @@ def shortfalls(merge: Merge, merged: Mapping[str, torch.Tensor]) -> dict[str, li
 
 def test_every_method_has_a_reference() -> None:
     assert set(reference.METHODS) == set(methods())
+    assert {name for name, method in methods().items() if method.excludes_base} == reference.ON_TASK_VECTORS
 
 
 @pytest.mark.parametrize("dtypes", DTYPES)
@@ -194,7 +197,6 @@ def test_weights_that_cancel_cannot_be_normalised() -> None:
         Merge("linear", models, [("m0", {"weight": 0.5}), ("m1", {"weight": -0.5})]).run()
 
 
-TASK_VECTOR_METHODS = [name for name, method in methods().items() if method.excludes_base]
 ANY_SETTINGS = {"weight": 0.8, "density": 0.4}
 
 
@@ -202,7 +204,7 @@ def _taken(name: str, values: Settings) -> dict[str, Any]:
     return {key: value for key, value in values.items() if methods()[name].param(key) is not None}
 
 
-@pytest.mark.parametrize("name", TASK_VECTOR_METHODS)
+@pytest.mark.parametrize("name", sorted(reference.ON_TASK_VECTORS))
 @pytest.mark.parametrize("order", ["base m0 m1", "m0 base m1", "m0 m1 base", "base m0 base m1"])
 def test_a_base_among_the_models_counts_for_nothing(name: str, order: str) -> None:
     models = family({"weight": (61, 83)}, [BF16] * 3)

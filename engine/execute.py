@@ -18,12 +18,12 @@ import torch
 from .feed import Feed, OpenIsland, Task
 from .host import one_torch_thread
 from .memory import PHASE_BYTES, moves
+from .opdef import Tile
 
 if TYPE_CHECKING:
     from .graph import Node
     from .memory import Arena
     from .model import TensorReader, TensorWriter
-    from .opdef import Tile
     from .plan import Plan
     from .tiling import Pass
 
@@ -154,29 +154,30 @@ class _Worker:
         if plan.program.is_copy:
             self._copy(island, task.tile, current, arena)
         else:
-            self._compute(island, task.tile, current, arena)
+            self._compute(island, task.tile, current, arena, island.outputs)
 
     def _copy(self, island: OpenIsland, tile: Tile, current: Pass, arena: Arena) -> None:
-        """Let the kernel move the bytes; where it cannot, move them through the arena."""
+        """Let the kernel move the bytes; to where it cannot, move them through the arena."""
         leaf = island.leaves[0]
         itemsize = leaf.spec.dtype.itemsize
         offset_bytes, size_bytes = tile.lo * itemsize, tile.elements * itemsize
-        outputs = island.outputs
-        if all(self._run.writer.copy_from(name, offset_bytes, leaf, size_bytes) for name in outputs):
-            self._run.count(size_bytes, size_bytes * len(outputs))
-            return
-        step = max(arena.tile_elements, 1)
-        for lo in range(tile.lo, tile.hi, step):
-            self._compute(island, tile._replace(lo=lo, hi=min(lo + step, tile.hi)), current, arena)
+        copy = self._run.writer.copy_from
+        left = tuple(name for name in island.outputs if not copy(name, offset_bytes, leaf, size_bytes))
+        self._run.count(0 if left else size_bytes, size_bytes * (len(island.outputs) - len(left)))
+        if left:
+            for lo in range(tile.lo, tile.hi, max(arena.tile_elements, 1)):
+                part = Tile(lo, min(lo + arena.tile_elements, tile.hi))
+                self._compute(island, part, current, arena, left)
 
-    def _compute(self, island: OpenIsland, tile: Tile, current: Pass, arena: Arena) -> None:
+    def _compute(self, island: OpenIsland, tile: Tile, current: Pass, arena: Arena, outputs: tuple[str, ...]) -> None:
+        """Walk one pass over one tile; a write goes to ``outputs``."""
         values: dict[Node, torch.Tensor] = dict(island.results)
         read_bytes = written_bytes = 0
         for step in self._steps(current, arena):
             if step.node.op.name == "load":
                 read_bytes += self._load(step, island, tile, values)
             elif step.node.op.name == "write":
-                written_bytes += self._write(step, island, tile, values)
+                written_bytes += self._write(step, outputs, tile, values)
             else:
                 self._apply(step, island, tile, current, values)
         self._run.count(read_bytes, written_bytes)
@@ -191,12 +192,12 @@ class _Worker:
         values[step.node] = data.view(leaf.spec.dtype)
         return data.numel()
 
-    def _write(self, step: _Step, island: OpenIsland, tile: Tile, values: dict[Node, torch.Tensor]) -> int:
-        """Write a tile under every name of the tensor; returns the bytes written."""
+    def _write(self, step: _Step, outputs: tuple[str, ...], tile: Tile, values: dict[Node, torch.Tensor]) -> int:
+        """Write a tile under each of the names; returns the bytes written."""
         data = values[step.node.inputs[0]].view(torch.uint8)
         itemsize = step.node.spec.dtype.itemsize
         offset_bytes = tile.lo * itemsize
-        for name in island.outputs:
+        for name in outputs:
             if step.scratch.numel():
                 file_offset_bytes = self._run.plan.places[name].offset_bytes + offset_bytes
                 moved = _in_phase(step.scratch, file_offset_bytes, data.numel(), itemsize)
@@ -204,7 +205,7 @@ class _Worker:
                 self._run.writer.write_from(name, offset_bytes, moved)
             else:
                 self._run.writer.write_from(name, offset_bytes, data)
-        return data.numel() * len(island.outputs)
+        return data.numel() * len(outputs)
 
     def _apply(
         self, step: _Step, island: OpenIsland, tile: Tile, current: Pass, values: dict[Node, torch.Tensor]

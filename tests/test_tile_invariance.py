@@ -145,7 +145,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "linear": {"merge_method": "linear", "models": [("ft1", {"weight": 0.3}), ("ft2", {"weight": 0.6})]},
     "dare_ties": {
         "merge_method": "dare_ties",
-        "base_model": "models/base",
+        "base_model": "./models/base",
         "models": [("ft1", {"weight": 0.7, "density": 0.53}), ("ft2", {"weight": 0.6, "density": [0.2, 0.8]})],
         "parameters": {"rescale": "l1", "normalize": True},
     },
@@ -153,8 +153,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def write_recipe(folder: Path, name: str) -> Path:
-    """A recipe beside a folder called models."""
-    models = [{"model": f"models/{ref}", "parameters": own} for ref, own in RECIPES[name]["models"]]
+    """A recipe beside a folder called models, which it names in a way that no Hub id has."""
+    models = [{"model": f"./models/{ref}", "parameters": own} for ref, own in RECIPES[name]["models"]]
     recipe = {**RECIPES[name], "models": models}
     path = folder / f"{name}.yml"
     path.write_text(yaml.safe_dump(recipe))
@@ -227,7 +227,7 @@ def test_a_merge_writes_the_same_bytes_wherever_its_models_lie(name: str, house:
     assert merged_by_api(moved / f"{name}.yml", tmp_path / "there") == expected
     (moved / "models").rename(moved / "elsewhere")
     refs = ("base", "ft1", "ft2") if name == "dare_ties" else ("ft1", "ft2")
-    maps = {f"models/{ref}": str(moved / "elsewhere" / ref) for ref in refs}
+    maps = {f"./models/{ref}": str(moved / "elsewhere" / ref) for ref in refs}
     assert merged_by_api(moved / f"{name}.yml", tmp_path / "mapped", maps=maps) == expected
 
 

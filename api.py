@@ -108,7 +108,7 @@ def plan(
     for reference, unused in unused_by_model(compiled.graph.unused, models.values()).items():
         shown = ", ".join(unused[:3]) + (f" and {len(unused) - 3} more" if len(unused) > 3 else "")
         warnings.append(f"{reference}: {len(unused)} tensors are not used: {shown}")
-    return MergePlan(parsed, method, models, compiled, shards, made, tuple(warnings), frozenset(maps or {}))
+    return MergePlan(parsed, method, models, compiled, shards, made, tuple(warnings))
 
 
 def _names(compiled: Compiled) -> Iterator[str]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .engine.plan import Plan
     from .engine.recipe import ModelRef, Recipe
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?")
 
 CACHED_SHARE = 0.5
 """Inputs above this share of free memory are read past the page cache: it could not keep them anyway."""
@@ -46,7 +46,7 @@ SIDE_FILES_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class MergePlan:
-    """A merge, planned and not yet run. ``mapped`` are the references that ``maps`` gave a folder."""
+    """A merge, planned and not yet run."""
 
     recipe: Recipe
     method: MethodDef
@@ -55,7 +55,6 @@ class MergePlan:
     shards: tuple[Shard, ...]
     plan: Plan
     warnings: tuple[str, ...]
-    mapped: frozenset[str] = frozenset()
 
     @property
     def donor(self) -> Model:
@@ -205,7 +204,8 @@ class MergePlan:
             method_summary=self.method.summary,
             paper=self.method.paper,
             models=[str(ref) for ref in self.models],
-            hub_models=[str(ref) for ref in self.models if str(ref) in self.mapped and _HUB_ID.fullmatch(str(ref))],
+            # By the text alone: a card must not depend on where the folders are found.
+            hub_models=[str(ref) for ref in self.models if _HUB_ID.fullmatch(str(ref))],
             license=common_license(Path(model.folder) for model in self.models.values()),
             base_model=str(base) if base is not None else None,
             recipe_text=self.recipe.text,

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from .model import TensorReader, TensorWriter
     from .plan import Plan
     from .tiling import Pass
-
-_BOUND_PASSES = 16
-"""Passes whose views a thread keeps; tensors of a layer come in turn, so a few programs alternate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +126,21 @@ class _Run:
                     self.ended.set()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Step:
-    """One op of a pass with its places in a thread's arena, 1-D uint8; ``goes_out``: what it makes is written."""
+    """One op of a pass, with everything that is the same for all tiles of a tensor that have the same size.
+
+    ``out`` is what the op makes (1-D): a value, a partial, or for a write the bytes that go out. ``moved`` has, for
+    each name of a copied tensor, where the bytes have to be to go past the page cache.
+    """
 
     node: Node
-    memory: torch.Tensor
+    kernel: Callable[..., None] | None
+    out: torch.Tensor
+    ins: list[torch.Tensor]
     scratch: torch.Tensor
-    goes_out: bool
+    attrs: dict[str, Any]
+    moved: dict[str, torch.Tensor]
 
 
 class _Worker:
@@ -146,7 +149,8 @@ class _Worker:
     def __init__(self, run: _Run) -> None:
         self._run = run
         self._arena = _page_aligned(run.plan.arena_bytes)
-        self._bound: OrderedDict[Pass, list[_Step]] = OrderedDict()
+        self._bound: tuple[OpenIsland | None, int, int] = (None, 0, 0)
+        self._steps: list[_Step] = []
 
     def run(self, task: Task) -> None:
         island, plan = task.island, task.island.plan
@@ -171,97 +175,74 @@ class _Worker:
 
     def _compute(self, island: OpenIsland, tile: Tile, current: Pass, arena: Arena, outputs: tuple[str, ...]) -> None:
         """Walk one pass over one tile; a write goes to ``outputs``."""
-        values: dict[Node, torch.Tensor] = dict(island.results)
+        # Binding costs as much as a few kernels: it is done once for all tiles of a tensor but the last.
+        wanted = (island, island.pass_index, tile.elements)
+        if self._bound != wanted:
+            self._steps = self._bind(island, tile, current, arena)
+            self._bound = wanted
         read_bytes = written_bytes = 0
-        for step in self._steps(current, arena):
-            if step.node.op.name == "load":
-                read_bytes += self._load(step, island, tile, values)
-            elif step.node.op.name == "write":
-                written_bytes += self._write(step, outputs, tile, values)
+        for step in self._steps:
+            if step.kernel is None:
+                offset_bytes = tile.lo * step.node.spec.dtype.itemsize
+                if step.node.op.name == "load":
+                    self._run.reader.read_into(island.leaf(step.node), offset_bytes, step.out)
+                    read_bytes += step.out.numel()
+                else:
+                    self._write(step, outputs, offset_bytes)
+                    written_bytes += step.out.numel() * len(outputs)
+            elif step.node.op.reduction is None:
+                step.kernel(step.out, step.ins, step.scratch, tile, **step.attrs)
             else:
-                self._apply(step, island, tile, current, values)
+                step.kernel(step.out, step.ins, step.scratch, tile, **step.attrs)
+                with island.lock:
+                    step.node.op.reduction.fold(island.states[step.node], step.out, tile, current.block_elements)
         self._run.count(read_bytes, written_bytes)
 
-    def _load(self, step: _Step, island: OpenIsland, tile: Tile, values: dict[Node, torch.Tensor]) -> int:
-        """Read a tile of a stored tensor into the step's slot; returns the bytes read."""
-        leaf = island.leaf(step.node)
-        itemsize = leaf.spec.dtype.itemsize
-        offset_bytes = tile.lo * itemsize
-        data = _in_phase(step.memory, leaf.offset_bytes + offset_bytes, tile.elements * itemsize, itemsize)
-        self._run.reader.read_into(leaf, offset_bytes, data)
-        values[step.node] = data.view(leaf.spec.dtype)
-        return data.numel()
-
-    def _write(self, step: _Step, outputs: tuple[str, ...], tile: Tile, values: dict[Node, torch.Tensor]) -> int:
-        """Write a tile under each of the names; returns the bytes written."""
-        data = values[step.node.inputs[0]].view(torch.uint8)
-        itemsize = step.node.spec.dtype.itemsize
-        offset_bytes = tile.lo * itemsize
+    def _write(self, step: _Step, outputs: tuple[str, ...], offset_bytes: int) -> None:
+        """Write a tile under each of the names."""
         for name in outputs:
-            if step.scratch.numel():
-                file_offset_bytes = self._run.plan.places[name].offset_bytes + offset_bytes
-                moved = _in_phase(step.scratch, file_offset_bytes, data.numel(), itemsize)
-                moved.copy_(data)
-                self._run.writer.write_from(name, offset_bytes, moved)
-            else:
-                self._run.writer.write_from(name, offset_bytes, data)
-        return data.numel() * len(outputs)
+            data = step.moved.get(name, step.out)
+            if data is not step.out:
+                data.copy_(step.out)
+            self._run.writer.write_from(name, offset_bytes, data)
 
-    def _apply(
-        self, step: _Step, island: OpenIsland, tile: Tile, current: Pass, values: dict[Node, torch.Tensor]
-    ) -> None:
-        """Run one kernel on a tile."""
-        node = step.node
-        inputs = [values[source] for source in node.inputs]
-        attrs = island.attrs(node)
-        assert node.op.kernel is not None
-        if node.op.reduction is not None:
-            block_elements = current.block_elements
-            specs = [source.spec for source in node.inputs]
-            spec = node.op.reduction.partial_spec(specs, tile.elements, block_elements)
-            partial = step.memory[: spec.size_bytes].view(spec.dtype)
-            node.op.kernel(partial, inputs, step.scratch, tile, block_elements=block_elements, **attrs)
-            with island.lock:
-                node.op.reduction.fold(island.states[node], partial, tile, block_elements)
-            return
-        dtype = node.spec.dtype
-        size_bytes = tile.elements * dtype.itemsize
-        if step.goes_out:
-            # Only the first name's place counts: under the others the bytes may go through the page cache.
-            file_offset_bytes = self._run.plan.places[island.outputs[0]].offset_bytes + tile.lo * dtype.itemsize
-            out = _in_phase(step.memory, file_offset_bytes, size_bytes, dtype.itemsize).view(dtype)
-        else:
-            out = step.memory[:size_bytes].view(dtype)
-        node.op.kernel(out, inputs, step.scratch, tile, **attrs)
-        values[node] = out
-
-    def _steps(self, current: Pass, arena: Arena) -> list[_Step]:
-        """The pass with its slots as views, made at the first tile and kept for a while."""
-        steps = self._bound.get(current)
-        if steps is None:
-            steps = self._bound[current] = self._bind(current, arena)
-            if len(self._bound) > _BOUND_PASSES:
-                self._bound.popitem(last=False)
-        else:
-            self._bound.move_to_end(current)
-        return steps
-
-    def _bind(self, current: Pass, arena: Arena) -> list[_Step]:
-        """Give each step of a pass its memory."""
+    def _bind(self, island: OpenIsland, tile: Tile, current: Pass, arena: Arena) -> list[_Step]:
+        """Give each step of a pass its views for a tile of this size."""
         memory = {
             (slot.node, slot.use): self._arena[slot.offset_bytes : slot.offset_bytes + slot.size_bytes]
             for slot in arena.slots
         }
         nothing = self._arena[:0]
-        return [
-            _Step(
-                node,
-                memory.get((node, "value"), nothing),
-                memory.get((node, "scratch"), nothing),
-                node.op.kernel is not None and moves(node, current),
-            )
-            for node in current.nodes
-        ]
+        values: dict[Node, torch.Tensor] = dict(island.results)
+        steps: list[_Step] = []
+        for node in current.nodes:
+            place, scratch = memory.get((node, "value"), nothing), memory.get((node, "scratch"), nothing)
+            ins = [values[source] for source in node.inputs]
+            attrs, moved = island.attrs(node), {}
+            dtype = node.spec.dtype
+            size_bytes = tile.elements * dtype.itemsize
+            offset_bytes = tile.lo * dtype.itemsize
+            if node.op.name == "write":
+                out = ins[0].view(torch.uint8)
+                if scratch.numel():
+                    places = {name: self._run.plan.places[name].offset_bytes + offset_bytes for name in island.outputs}
+                    moved = {name: _in_phase(scratch, at, size_bytes, dtype.itemsize) for name, at in places.items()}
+            elif node.op.name == "load":
+                out = _in_phase(place, island.leaf(node).offset_bytes + offset_bytes, size_bytes, dtype.itemsize)
+                values[node] = out.view(dtype)
+            elif node.op.reduction is not None:
+                specs = [source.spec for source in node.inputs]
+                spec = node.op.reduction.partial_spec(specs, tile.elements, current.block_elements)
+                out = place[: spec.size_bytes].view(spec.dtype)
+                attrs = {**attrs, "block_elements": current.block_elements}
+            elif moves(node, current):
+                # Only the first name's place counts: under the others the bytes may go through the page cache.
+                at = self._run.plan.places[island.outputs[0]].offset_bytes + offset_bytes
+                values[node] = out = _in_phase(place, at, size_bytes, dtype.itemsize).view(dtype)
+            else:
+                values[node] = out = place[:size_bytes].view(dtype)
+            steps.append(_Step(node, node.op.kernel, out, ins, scratch, attrs, moved))
+        return steps
 
 
 def _in_phase(memory: torch.Tensor, file_offset_bytes: int, size_bytes: int, itemsize: int) -> torch.Tensor:

@@ -50,14 +50,15 @@ def _mix(words: Words, spare: Words) -> None:
     np.bitwise_xor(words, spare, out=words)
 
 
+_RAMP_WORDS = 1 << 14
+_RAMP: Words = np.arange(_RAMP_WORDS, dtype=np.uint64) * np.uint64(_GOLDEN)
+
+
 def _ramp(words: Words, first: int, key: int) -> None:
-    """Fill with ``key + (first + i)·golden`` modulo 2⁶⁴, by doubling: nothing is allocated."""
-    words[0] = (key + first * _GOLDEN) & _MASK
-    done = 1
-    while done < len(words):
-        step = min(done, len(words) - done)
-        np.add(words[:step], np.uint64((done * _GOLDEN) & _MASK), out=words[done : done + step])
-        done += step
+    """Fill with ``key + (first + i)·golden`` modulo 2⁶⁴."""
+    for lo in range(0, len(words), _RAMP_WORDS):
+        part = words[lo : lo + _RAMP_WORDS]
+        np.add(_RAMP[: len(part)], np.uint64((key + (first + lo) * _GOLDEN) & _MASK), out=part)
 
 
 def kept(lo: int, hi: int, keep_probability: float, key: int, scratch: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -38,15 +38,15 @@ def elect(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor,
     """The sign of Σp, +1 or -1; +1 where the sum cancels."""
     spare = scratch.view(out.dtype)
     sizes, size = spare[: out.numel()], spare[out.numel() : 2 * out.numel()]
-    out.copy_(ins[0])
     torch.abs(ins[0], out=sizes)
+    total = ins[0]
     for p in ins[1:]:
-        out.add_(p)
+        total = torch.add(total, p, out=out)
         torch.abs(p, out=size)
         sizes.add_(size)
     # Σp ≥ -ε·Σ|p| is what makes the sign +1.
     sizes.mul_(_CANCELS[out.dtype])
-    out.add_(sizes)
+    torch.add(total, sizes, out=out)
     torch.ge(out, 0, out=out)
     out.mul_(2).sub_(1)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import torch
 
-_CGROUP_FILES = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),  # version 2
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),  # version 1
+_CGROUPS = (  # folder, limit, usage, and what of the usage is cache that gives way
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),  # version 2
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # version 1
 )
 
 
@@ -33,16 +33,19 @@ def free_memory_bytes() -> int:
     return free_bytes if room_bytes is None else min(free_bytes, room_bytes)
 
 
-def container_room_bytes(files: tuple[tuple[str, str], ...] = _CGROUP_FILES) -> int | None:
+def container_room_bytes(groups: tuple[tuple[str, str, str, str], ...] = _CGROUPS) -> int | None:
     """What the control group still allows, None where there is no limit. psutil does not see this."""
-    for limit_file, usage_file in files:
+    for folder, limit_file, usage_file, cache_field in groups:
         try:
-            limit = Path(limit_file).read_text().strip()
-            usage = Path(usage_file).read_text().strip()
+            limit = Path(folder, limit_file).read_text().strip()
+            usage = Path(folder, usage_file).read_text().strip()
+            statistics = Path(folder, "memory.stat").read_text().split()
         except OSError:
             continue
         if limit.isdigit() and usage.isdigit() and int(limit) < 1 << 60:
-            return max(int(limit) - int(usage), 0)
+            # Pages of files that nobody uses count as usage, but are given up as soon as memory is asked for.
+            cache = dict(zip(statistics[::2], statistics[1::2], strict=False)).get(cache_field, "0")
+            return max(int(limit) - int(usage) + int(cache), 0)
     return None
 
 

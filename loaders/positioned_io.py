@@ -32,8 +32,7 @@ class PositionedFile:
 
     ``mode`` is "read", "update" (an existing file, read and write) or "create" (a new or emptied file). Uses
     ``preadv`` and ``pwrite`` where the platform has them, else a lock around seek and read.
-    ``direct`` moves whole pages past the page cache where file offset and memory address allow it: always for
-    writes, for reads only what the cache does not hold already.
+    ``direct`` moves whole pages past the page cache where file offset and memory address allow it.
     Raises InputError (mode "read") or OutputError, both naming the file.
     """
 
@@ -144,9 +143,6 @@ class PositionedFile:
 
     def _read_some(self, offset_bytes: int, piece: memoryview) -> int:
         if self._direct is not None:
-            count = self._read_cached(offset_bytes, piece)
-            if count:
-                return count
             start, end = whole_pages(offset_bytes, _address(piece), len(piece))
             if start == 0 and end:
                 count = self._direct.read(offset_bytes, piece[:end])
@@ -159,14 +155,6 @@ class PositionedFile:
         with self._position_lock:
             self._file.seek(offset_bytes)
             return self._file.readinto(piece) or 0
-
-    def _read_cached(self, offset_bytes: int, piece: memoryview) -> int:
-        """Read what the page cache holds, without waiting for the disk; 0 if it holds nothing or cannot tell."""
-        nowait = getattr(os, "RWF_NOWAIT", None)
-        try:
-            return os.preadv(self._file.fileno(), [piece], offset_bytes, nowait) if nowait is not None else 0
-        except OSError:
-            return 0
 
     def _write_some(self, offset_bytes: int, piece: memoryview) -> int:
         if self._direct is not None:

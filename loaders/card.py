@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class CardFacts:
     """What the card says.
 
-    ``models`` are the references as the recipe names them, the base first; ``hub_models`` those that read as Hub ids and
-    not local folders. ``license`` is what all inputs agree on, None if they do not or do not say.
+    ``models`` are the references as the recipe names them, the base first; ``hub_models`` those that read as Hub ids,
+    ``org/name``. ``license`` is what all inputs agree on, None if they do not or do not say.
     """
 
     title: str

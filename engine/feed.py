@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from .errors import InputError
 from .opdef import Site, Tile
 
 if TYPE_CHECKING:
@@ -73,7 +74,10 @@ class OpenIsland:
         for node in current.conclusions:
             assert node.op.kernel is not None
             states = [self.results[source] for source in node.inputs]
-            node.op.kernel(self._new_result(node), states, _NO_SCRATCH, whole, **self.attrs(node))
+            try:
+                node.op.kernel(self._new_result(node), states, _NO_SCRATCH, whole, **self.attrs(node))
+            except InputError as error:
+                raise InputError(f"{self.outputs[0]}: {error}") from None
         self.pass_index += 1
         if self.pass_index == len(self.plan.passes):
             return True

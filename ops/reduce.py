@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def halving_tree_(values: torch.Tensor) -> None:
-    """Add up 1-D float64 ``values`` into their first element; the length must be a power of two."""
-    half = values.numel() // 2
+    """Add up float64 ``values`` along their first dimension, into the first; the length must be a power of two."""
+    half = values.shape[0] // 2
     while half:
         values[:half].add_(values[half : 2 * half])
         half //= 2
@@ -34,20 +34,22 @@ def _blocks_spec(_specs: Sequence[TensorSpec], elements: int, block_elements: in
     return TensorSpec((max(-(-elements // block_elements), 1),), torch.float64, "state")
 
 
-def _place_blocks(state: torch.Tensor, partial: torch.Tensor, tile: Tile, block_elements: int) -> None:
+def place_blocks(state: torch.Tensor, partial: torch.Tensor, tile: Tile, block_elements: int) -> None:
+    """Fold of sums per block: a tile's blocks go to their places."""
     first = tile.lo // block_elements
     count = -(-tile.elements // block_elements)
-    state[first : first + count] = partial[:count]
+    state[first : first + count] = partial.view(-1, *state.shape[1:])[:count]
 
 
-def _sum_blocks(state: torch.Tensor, out: torch.Tensor) -> None:
-    padded = torch.zeros(power_of_two_at_least(state.numel()), dtype=torch.float64)
-    padded[: state.numel()] = state
+def sum_blocks(state: torch.Tensor, out: torch.Tensor) -> None:
+    """Finish of sums per block: add the blocks up, each of a block's numbers on its own."""
+    padded = torch.zeros((power_of_two_at_least(state.shape[0]), *state.shape[1:]), dtype=torch.float64)
+    padded[: state.shape[0]] = state
     halving_tree_(padded)
-    out[0] = padded[0]
+    out.copy_(padded[0])
 
 
-BLOCK_SUMS = Reduction(_blocks_spec, _blocks_spec, _place_blocks, _sum_blocks)
+BLOCK_SUMS = Reduction(_blocks_spec, _blocks_spec, place_blocks, sum_blocks)
 """One float64 a block; the result is their sum, shape [1]."""
 
 

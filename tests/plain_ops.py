@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import plain_gram
+import plain_select
 import plait.ops
 import reference
 import torch
@@ -83,11 +85,18 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     "match_l1": _match_l1,
     "scale": lambda ins, factor: ins[0] * factor,
     "sub": lambda ins: ins[0] - ins[1],
+    **plain_select.PLAIN,
+    **plain_gram.PLAIN,
 }
 """An op's value by its name; exact where the op is: one rounding an operation, inputs in order."""
 
 
-STATES: Mapping[str, Sequence[int]] = {"match_l1": (1, 2)}
+STATES: Mapping[str, Sequence[int]] = {
+    "match_l1": (1, 2),
+    "locate": (0, 1),
+    **plain_select.STATES,
+    **plain_gram.STATES,
+}
 """The inputs that are reductions, which a kernel gets whole, by the op's name."""
 
 # ------------------------------------------------------------------------------------------------ kernels
@@ -120,29 +129,38 @@ def run_kernel(
     """Run an element op on a range; the output starts dirty, or as the input it may take over."""
     whole = STATES.get(definition.name, ())
     parts = [x if position in whole else x[tile.lo : tile.hi].clone() for position, x in enumerate(ins)]
-    out = parts[in_place] if in_place is not None else torch.full((tile.elements,), float("nan"), dtype=dtype)
+    out = parts[in_place] if in_place is not None else _unset(TensorSpec((tile.elements,), dtype))
     assert definition.kernel is not None
     definition.kernel(out, parts, dirty(definition, parts, tile.elements), tile, **bound(definition, attrs))
     return out
 
 
 def reduce_in_tiles(
-    definition: OpDef, ins: Sequence[torch.Tensor], tiles: Sequence[Tile], block_elements: int
+    definition: OpDef,
+    ins: Sequence[torch.Tensor],
+    tiles: Sequence[Tile],
+    block_elements: int,
+    attrs: Mapping[str, Any] | None = None,
 ) -> torch.Tensor:
     """Run a reduction over tiles in the order given."""
     reduction, specs, total = definition.reduction, specs_of(ins), ins[0].numel()
     assert reduction is not None
     assert definition.kernel is not None
-    state_spec = reduction.state_spec(specs, total, block_elements)
-    state = torch.zeros(state_spec.shape, dtype=state_spec.dtype)
+    attrs, whole = attrs or {}, STATES.get(definition.name, ())
+    specs = [spec.with_(space="state") if position in whole else spec for position, spec in enumerate(specs)]
+    state = _unset(reduction.state_spec(specs, total, block_elements), 0)
     for tile in tiles:
-        partial_spec = reduction.partial_spec(specs, tile.elements, block_elements)
-        partial = torch.full(partial_spec.shape, float("nan"), dtype=partial_spec.dtype)
-        parts = [x[tile.lo : tile.hi] for x in ins]
+        partial = _unset(reduction.partial_spec(specs, tile.elements, block_elements))
+        parts = [x if position in whole else x[tile.lo : tile.hi] for position, x in enumerate(ins)]
         scratch = dirty(definition, ins, tile.elements)
-        definition.kernel(partial, parts, scratch, tile, block_elements=block_elements)
+        definition.kernel(partial, parts, scratch, tile, block_elements=block_elements, **attrs)
         reduction.fold(state, partial, tile, block_elements)
-    out_spec = definition.infer(specs, {})
-    out = torch.full(out_spec.shape, float("nan"), dtype=out_spec.dtype)
+    out = _unset(definition.infer(specs, attrs))
     reduction.finish(state, out)
     return out
+
+
+def _unset(spec: TensorSpec, value: float | None = None) -> torch.Tensor:
+    """A tensor that holds a value, or something that must not be left in a result."""
+    nothing = float("nan") if spec.dtype.is_floating_point else -1
+    return torch.full(spec.shape, nothing if value is None else value, dtype=spec.dtype)

@@ -218,15 +218,21 @@ def _certain(value: Array, origin: Array, magnitude: Array) -> Answer:
     return Answer(value, origin, magnitude, np.zeros(value.shape, dtype=np.bool_))
 
 
+import reference_ranks  # noqa: E402 -- it is made of the parts above
+import reference_spheres  # noqa: E402 -- likewise
+
 METHODS: Mapping[str, Callable[[Question], Answer]] = {
     "dare_linear": plain_sum(random_drop),
     "dare_ties": consensus(random_drop, normalize=False),
     "linear": linear,
     "passthrough": passthrough,
     "task_arithmetic": plain_sum(keep_all),
+    **reference_ranks.METHODS,
+    **reference_spheres.METHODS,
 }
 
-ON_TASK_VECTORS = frozenset({"dare_linear", "dare_ties", "task_arithmetic"})
+ON_TASK_VECTORS = frozenset({"dare_linear", "dare_ties", "task_arithmetic"}) | reference_ranks.ON_TASK_VECTORS
+ON_TASK_VECTORS |= reference_spheres.ON_TASK_VECTORS
 """The methods in which a base listed among the models does not count."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import reference
+import reference_spheres
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -48,7 +49,7 @@ MIXED: dict[str, tuple[Sequence[torch.dtype], Settings]] = {
     "f64 to f16": ([F64, F32, BF16], {"dtype": "float16"}),
 }
 
-_WEIGHTS = (0.5, 0.3, 0.7, -0.4, 1.25, 0.1, 0.9, 0.6)
+_WEIGHTS = (0.5, 0.3, 0.7, -0.4, 1.25, 0.15, 0.9, 0.6)
 _DENSITIES = (0.53, 0.9, 0.3, 1.0, 0.07, 2 / 3, 0.5, 0.999)
 
 
@@ -65,7 +66,7 @@ def _cases() -> Iterator[tuple[str, Settings, list[dict[str, Any]]]]:
     for count in range(1, 9):
         for name in ("linear", "task_arithmetic"):
             yield name, {}, _weights(*_WEIGHTS[:count])
-        for name in ("dare_linear", "dare_ties"):
+        for name in ("dare_linear", "dare_ties", "ties", "breadcrumbs", "breadcrumbs_ties"):
             yield name, {}, _sparse(*zip(_WEIGHTS[:count], _DENSITIES, strict=False))
     yield "linear", {"normalize": False}, _weights(0.3, 0.3, -1.5)
     yield "linear", {"normalize": True}, _weights(2.0, 0.0, -0.5)
@@ -88,6 +89,11 @@ def _cases() -> Iterator[tuple[str, Settings, list[dict[str, Any]]]]:
         yield name, {"normalize": True}, _sparse((0.5, 0.8), (-0.5, 0.8))
         yield name, {"density": 0.4, "weight": 0.9}, [{}, {}]
         yield name, {}, _sparse((0.7, 0.0))
+    for name, rescale in itertools.product(("ties", "breadcrumbs", "breadcrumbs_ties"), (True, False, "l1")):
+        edges = _sparse((0.6, 0.0), (0.4, 1.0), (0.5, 1e-9), (0.3, 0.5), (0.2, -0.1))
+        gamma = {} if name == "ties" else {"gamma": 0.1}
+        yield name, {"rescale": rescale, "normalize": True, "lambda": 1.3, **gamma}, edges
+    yield from reference_spheres.CASES
     for scale in ({}, {"scale": 1}, {"scale": 2.5}, {"scale": -1 / 3}, {"scale": 0}):
         yield "passthrough", {}, [scale]
 
@@ -204,6 +210,18 @@ def _taken(name: str, values: Settings) -> dict[str, Any]:
     return {key: value for key, value in values.items() if methods()[name].param(key) is not None}
 
 
+def _needed(name: str) -> dict[str, Any]:
+    """What a method has to be told about all tensors."""
+    return {param.name: 0.5 for param in methods()[name].params if param.required and param.scope == "tensor"}
+
+
+def _two_models(name: str) -> list[str]:
+    """Models for a method, two where it takes as many beside a base that is one of its inputs."""
+    method = methods()[name]
+    own = 0 if method.excludes_base or method.base != "required" else 1
+    return ["m0", "m1"][: (method.max_inputs or 3) - own]
+
+
 @pytest.mark.parametrize("name", sorted(reference.ON_TASK_VECTORS))
 @pytest.mark.parametrize("order", ["base m0 m1", "m0 base m1", "m0 m1 base", "base m0 base m1"])
 def test_a_base_among_the_models_counts_for_nothing(name: str, order: str) -> None:
@@ -230,7 +248,7 @@ def test_the_same_model_twice_is_two_inputs(name: str) -> None:
     # Under one mask the two would be one model with the sum of the weights.
     models = family({"weight": (61, 83)}, [F32] * 3)
     base = "base" if methods()[name].base == "required" else None
-    first, second = ({**_taken(name, ANY_SETTINGS), "weight": weight} for weight in (0.3, 0.6))
+    first, second = (_taken(name, {**ANY_SETTINGS, "weight": weight}) for weight in (0.3, 0.6))
     merge = Merge(name, models, [("m0", first), ("m1", first), ("m0", second)], base)
     assert shortfalls(merge, merge.run()) == {}
 
@@ -254,10 +272,9 @@ def test_what_does_not_move_stays_to_the_last_bit(name: str) -> None:
     models = family({"weight": (61, 83)}, [F16, F16])
     models["m0"] = {"weight": models["base"]["weight"].clone()}
     models["m1"] = models["m0"]
-    count = methods()[name].max_inputs or 2
     own = _taken(name, {**ANY_SETTINGS, "weight": 0.5})
     base = "base" if methods()[name].base == "required" else None
-    merge = Merge(name, models, [(f"m{index}", own) for index in range(count)], base)
+    merge = Merge(name, models, [(ref, own) for ref in _two_models(name)], base, _needed(name))
     assert digests(merge.run()) == digests(models["base"])
 
 
@@ -272,8 +289,7 @@ def test_integers_and_flags_come_from_the_base_or_the_first_model(name: str, dty
     }
     models["base"] = {"steps": COUNTS["steps"] - 100, "flags": ~COUNTS["flags"]}
     base = "base" if methods()[name].base == "required" else None
-    count = methods()[name].max_inputs or 2
-    entries = [(f"m{index}", _taken(name, ANY_SETTINGS)) for index in range(count)]
-    merged = Merge(name, models, entries, base, dtype=dtype).run()
+    entries = [(ref, _taken(name, ANY_SETTINGS)) for ref in _two_models(name)]
+    merged = Merge(name, models, entries, base, _needed(name), dtype=dtype).run()
     assert digests(merged) == digests(models[base or "m0"])
     assert {name: out.dtype for name, out in merged.items()} == {"steps": torch.int64, "flags": torch.bool}

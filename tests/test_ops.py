@@ -12,7 +12,10 @@ import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_gram import CALLS as GRAM_CALLS
 from plain_ops import PLAIN, reduce_in_tiles, run_kernel
+from plain_select import ALIGNED
+from plain_select import CALLS as SELECT_CALLS
 from plait.engine.graph import Node, TensorSpec
 from plait.engine.opdef import GraphError, Tile, load, ops
 from plait.ops.elect import agree_sum, agree_weight, elect
@@ -24,6 +27,8 @@ from support import as_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+CALLS = {**SELECT_CALLS, **GRAM_CALLS}
 
 BF16, F16, F32, F64 = torch.bfloat16, torch.float16, torch.float32, torch.float64
 
@@ -53,6 +58,8 @@ def calls(draw: st.DrawFn, name: str) -> tuple[list[torch.Tensor], dict[str, Any
         return torch.from_numpy(array.astype(np.float32)).to(dtype)
 
     factors = st.floats(-2, 2, width=32).filter(lambda x: x == 0 or abs(x) > 1e-6)
+    if name in CALLS:
+        return CALLS[name](draw, tensor, dtype)
     if name == "cast":
         target = draw(st.sampled_from([BF16, F16, F32, F64]))
         return [tensor()], {"dtype": target}, target
@@ -106,10 +113,10 @@ def test_a_kernel_gives_the_plain_value(name: str, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_a_kernel_gives_the_same_bytes_on_a_part_and_in_place(name: str, data: st.DataObject) -> None:
     ins, attrs, dtype = data.draw(calls(name))
-    elements = attrs["shape"][0] if name == "fill" else ins[0].numel()
+    elements = attrs["shape"][0] if name == "fill" else PLAIN[name](ins, **attrs).numel()
     definition = ops()[name]
     whole = run_kernel(definition, ins, dtype, Tile(0, elements), attrs)
-    lo = data.draw(st.integers(0, elements))
+    lo = 0 if name in ALIGNED else data.draw(st.integers(0, elements))
     tile = Tile(lo, data.draw(st.integers(lo, elements)))
     part = run_kernel(definition, ins, dtype, tile, attrs)
     assert torch.equal(as_bytes(part), as_bytes(whole[tile.lo : tile.hi]))

@@ -8,6 +8,7 @@ from ...engine.methoddef import MergeInputs, ModelInput, Param, method
 from ..elect import agree_sum, agree_weight, elect
 from ..elementwise import add, cast, divide, is_zero, scale, sub
 from ..reduce import abs_sum
+from ..select import drop_smallest, keep_largest, keep_smallest
 from ..sparsify import drop, match_l1
 
 if TYPE_CHECKING:
@@ -100,6 +101,83 @@ def _random(inputs: MergeInputs) -> Sparsify:
 def task_arithmetic(inputs: MergeInputs) -> Node:
     """Add weighted task vectors to the base."""
     return _plain_sum(inputs, _keep_all)
+
+
+def _magnitude(delta: Node, model: ModelInput) -> Node:
+    """The k = max(1, ⌊density·n⌋) largest elements; density 1 and more keeps all, 0 and less nothing."""
+    density, elements = model.number("density"), delta.spec.elements
+    if density >= 1 or density <= 0:
+        return delta if density >= 1 else scale(delta, factor=0)
+    return keep_largest(delta, max(1, int(density * elements)))
+
+
+def _outliers(delta: Node, model: ModelInput) -> Node:
+    """Without the ⌊γ·n⌋ largest, and of what is left the largest, ⌊density·n⌋ elements in all."""
+    density, elements = model.number("density"), delta.spec.elements
+    if density >= 1 or density <= 0:
+        return delta if density >= 1 else scale(delta, factor=0)
+    top, target = int(model.number("gamma") * elements), int(density * elements)
+    bottom = max(0, elements - target - top)
+    return drop_smallest(keep_smallest(delta, delta, bottom + target), delta, bottom)
+
+
+def _matched(inputs: MergeInputs, sparsify: Sparsify) -> Sparsify:
+    """A sparsifier whose result gets back the L1 norm of the whole where ``rescale`` asks for it."""
+    if inputs.params["rescale"] not in ("true", "l1"):
+        return sparsify
+
+    def matched(delta: Node, model: ModelInput) -> Node:
+        kept = sparsify(delta, model)
+        return match_l1(kept, abs_sum(delta), abs_sum(kept))
+
+    return matched
+
+
+_TIES_PAPER = "Yadav et al. 2023, TIES-Merging, arXiv:2306.01708"
+_GAMMA = Param("gamma", "float", "model", "share of the largest elements that is dropped as outliers", default=0.01)
+
+
+@method(
+    "ties",
+    params=(_WEIGHT, _DENSITY, _LAMBDA, _normalize(True), _rescale("false"), _INT8_MASK),
+    base="required",
+    excludes_base=True,
+    paper=_TIES_PAPER,
+    formula="b + λ·Σ mᵢ·wᵢ·topk(Δᵢ) / Σ mᵢ·wᵢ, mᵢ = [sign agrees with that of the sum]",
+)
+def ties(inputs: MergeInputs) -> Node:
+    """Keep the largest elements of each task vector, elect a sign per element, average what agrees."""
+    return _consensus(inputs, _matched(inputs, _magnitude))
+
+
+_BREADCRUMBS = (_WEIGHT, _DENSITY, _GAMMA, _LAMBDA, _normalize(False), _rescale("false"), _INT8_MASK)
+_BREADCRUMBS_PAPER = "Davari and Belilovsky 2023, Model breadcrumbs, arXiv:2312.06795"
+
+
+@method(
+    "breadcrumbs",
+    params=_BREADCRUMBS,
+    base="required",
+    excludes_base=True,
+    paper=_BREADCRUMBS_PAPER,
+    formula="b + λ·Σ wᵢ·band(Δᵢ), band = neither the largest γᵢ nor the smallest elements, densityᵢ of all",
+)
+def breadcrumbs(inputs: MergeInputs) -> Node:
+    """Drop the largest and the smallest elements of each task vector, add the rest."""
+    return _plain_sum(inputs, _matched(inputs, _outliers))
+
+
+@method(
+    "breadcrumbs_ties",
+    params=_BREADCRUMBS,
+    base="required",
+    excludes_base=True,
+    paper=f"{_BREADCRUMBS_PAPER}; {_TIES_PAPER}",
+    formula="b + λ·Σ mᵢ·wᵢ·band(Δᵢ), mᵢ = [sign agrees with that of the sum]",
+)
+def breadcrumbs_ties(inputs: MergeInputs) -> Node:
+    """Drop the largest and the smallest elements of each task vector, elect signs, add what agrees."""
+    return _consensus(inputs, _matched(inputs, _outliers))
 
 
 _DARE = (_WEIGHT, _DENSITY, _LAMBDA, _normalize(False), _rescale("true"), _INT8_MASK)

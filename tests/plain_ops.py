@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import plain_gram
+import plain_overlap
 import plain_select
 import plait.ops
 import reference
@@ -86,6 +87,7 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     "scale": lambda ins, factor: ins[0] * factor,
     "sub": lambda ins: ins[0] - ins[1],
     **plain_select.PLAIN,
+    **plain_overlap.PLAIN,
     **plain_gram.PLAIN,
 }
 """An op's value by its name; exact where the op is: one rounding an operation, inputs in order."""
@@ -95,6 +97,7 @@ STATES: Mapping[str, Sequence[int]] = {
     "match_l1": (1, 2),
     "locate": (0, 1),
     **plain_select.STATES,
+    **plain_overlap.STATES,
     **plain_gram.STATES,
 }
 """The inputs that are reductions, which a kernel gets whole, by the op's name."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import reference
+import reference_overlap
 import reference_spheres
 import torch
 from hypothesis import HealthCheck, assume, given, settings
@@ -94,6 +95,7 @@ def _cases() -> Iterator[tuple[str, Settings, list[dict[str, Any]]]]:
         gamma = {} if name == "ties" else {"gamma": 0.1}
         yield name, {"rescale": rescale, "normalize": True, "lambda": 1.3, **gamma}, edges
     yield from reference_spheres.CASES
+    yield from reference_overlap.CASES
     for scale in ({}, {"scale": 1}, {"scale": 2.5}, {"scale": -1 / 3}, {"scale": 0}):
         yield "passthrough", {}, [scale]
 
@@ -227,7 +229,7 @@ def _two_models(name: str) -> list[str]:
 def test_a_base_among_the_models_counts_for_nothing(name: str, order: str) -> None:
     models = family({"weight": (61, 83)}, [BF16] * 3)
     own = _taken(name, ANY_SETTINGS)
-    parameters = _taken(name, {"normalize": True})
+    parameters = {**_taken(name, {"normalize": True}), **_needed(name)}
     plain = Merge(name, models, [("m0", own), ("m1", own)], "base", parameters)
     # The base needs no weight, and where it has one it does not matter.
     listed = [(ref, own if ref != "base" else {}) for ref in order.split()]
@@ -249,7 +251,7 @@ def test_the_same_model_twice_is_two_inputs(name: str) -> None:
     models = family({"weight": (61, 83)}, [F32] * 3)
     base = "base" if methods()[name].base == "required" else None
     first, second = (_taken(name, {**ANY_SETTINGS, "weight": weight}) for weight in (0.3, 0.6))
-    merge = Merge(name, models, [("m0", first), ("m1", first), ("m0", second)], base)
+    merge = Merge(name, models, [("m0", first), ("m1", first), ("m0", second)], base, _needed(name))
     assert shortfalls(merge, merge.run()) == {}
 
 

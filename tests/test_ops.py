@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_gram import CALLS as GRAM_CALLS
 from plain_ops import PLAIN, reduce_in_tiles, run_kernel
+from plain_overlap import CALLS as OVERLAP_CALLS
 from plain_select import ALIGNED
 from plain_select import CALLS as SELECT_CALLS
 from plait.engine.graph import Node, TensorSpec
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-CALLS = {**SELECT_CALLS, **GRAM_CALLS}
+CALLS = {**SELECT_CALLS, **GRAM_CALLS, **OVERLAP_CALLS}
 
 BF16, F16, F32, F64 = torch.bfloat16, torch.float16, torch.float32, torch.float64
 

@@ -11,15 +11,10 @@ from ..gram import combine, gram
 from ..rows import row_stock
 from ..spans import geometric_median_coefficients, shares
 from ..stock import stock_coefficients
+from .inputs import task_vectors
 
 if TYPE_CHECKING:
     from ...engine.graph import Node
-
-
-def _task_vectors(inputs: MergeInputs) -> tuple[Node, list[Node]]:
-    assert inputs.base is not None
-    base = cast(inputs.base, dtype=inputs.compute)
-    return base, [sub(cast(model.node, dtype=inputs.compute), base) for model in inputs.models]
 
 
 @method(
@@ -33,7 +28,7 @@ def _task_vectors(inputs: MergeInputs) -> tuple[Node, list[Node]]:
 )
 def model_stock(inputs: MergeInputs) -> Node:
     """Go from the base to the mean of the models as far as the task vectors agree."""
-    base, deltas = _task_vectors(inputs)
+    base, deltas = task_vectors(inputs)
     shape = base.spec.shape
     if inputs.flag("filter_wise") and len(shape) > 1:
         return add(base, row_stock(*deltas, row_elements=shape[-1]))
@@ -84,5 +79,5 @@ def geometric_median(inputs: MergeInputs) -> Node:
 )
 def metagpt(inputs: MergeInputs) -> Node:
     """Task arithmetic with weights in proportion to the squared norms of the task vectors."""
-    base, deltas = _task_vectors(inputs)
+    base, deltas = task_vectors(inputs)
     return add(base, combine(shares(*(gram(delta) for delta in deltas)), *deltas))

@@ -5,25 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...engine.methoddef import MergeInputs, Param, method
-from ..elementwise import add, cast, scale, sub
+from ..elementwise import add, scale, sub
 from ..overlap import boosted_mean, boosts, clamp, largest, moved_mean, overlap_counts, tall_sum
+from .inputs import LAMBDA, base_and_other, task_vectors
 
 if TYPE_CHECKING:
     from ...engine.graph import Node
 
 _EPSILON = Param("epsilon", "float", "tensor", "what is not above this in size did not move", default=1e-5, low=0.0)
-_LAMBDA = Param("lambda", "float", "tensor", "factor of the merged task vector", default=1.0)
 _WEIGHT = Param("weight", "float", "model", "factor of this model's task vector", default=1.0)
 _RAM_PAPER = "Reinforced Agent Merging, arXiv:2601.13572"
 
 _NEAR = 1e-6
 """Differences below this count as this large in nearswap."""
-
-
-def _task_vectors(inputs: MergeInputs) -> tuple[Node, list[Node]]:
-    assert inputs.base is not None
-    base = cast(inputs.base, dtype=inputs.compute)
-    return base, [sub(cast(model.node, dtype=inputs.compute), base) for model in inputs.models]
 
 
 @method(
@@ -37,27 +31,18 @@ def _task_vectors(inputs: MergeInputs) -> tuple[Node, list[Node]]:
 )
 def nearswap(inputs: MergeInputs) -> Node:
     """Move the base towards the other model by at most t an element."""
-    base, (*_, delta) = inputs.base, _other_last(inputs)
-    assert base is not None
-    wide, t = cast(base, dtype=inputs.compute), inputs.number("t")
+    base, other = base_and_other(inputs)
+    t = inputs.number("t")
     if t <= 0:
-        return wide
+        return base
     # w·Δ is Δ cut off at ±t; for t below 1e-6 it is the same at 1e-6, scaled down.
-    bounded = clamp(delta, bound=max(t, _NEAR))
-    return add(wide, scale(bounded, factor=min(t / _NEAR, 1.0)))
-
-
-def _other_last(inputs: MergeInputs) -> list[Node]:
-    """The task vectors, that of the model which is not the base at the end."""
-    assert inputs.base is not None
-    base = cast(inputs.base, dtype=inputs.compute)
-    ordered = sorted(inputs.models, key=lambda model: model.node is not inputs.base)
-    return [sub(cast(model.node, dtype=inputs.compute), base) for model in ordered]
+    bounded = clamp(sub(other, base), bound=max(t, _NEAR))
+    return add(base, scale(bounded, factor=min(t / _NEAR, 1.0)))
 
 
 @method(
     "magmax",
-    params=(_WEIGHT, _LAMBDA),
+    params=(_WEIGHT, LAMBDA),
     base="required",
     excludes_base=True,
     paper="Marczak et al. 2024, MagMax, arXiv:2407.06322",
@@ -65,7 +50,7 @@ def _other_last(inputs: MergeInputs) -> list[Node]:
 )
 def magmax(inputs: MergeInputs) -> Node:
     """Of all task vectors take the value of the largest magnitude, element by element."""
-    base, deltas = _task_vectors(inputs)
+    base, deltas = task_vectors(inputs)
     parts = [scale(delta, factor=model.number("weight")) for delta, model in zip(deltas, inputs.models, strict=True)]
     return add(base, scale(largest(*parts), factor=inputs.number("lambda")))
 
@@ -80,7 +65,7 @@ def magmax(inputs: MergeInputs) -> Node:
 )
 def ram(inputs: MergeInputs) -> Node:
     """Average task vectors over the models that moved an element."""
-    base, deltas = _task_vectors(inputs)
+    base, deltas = task_vectors(inputs)
     return add(base, moved_mean(*deltas, epsilon=inputs.number("epsilon")))
 
 
@@ -98,7 +83,7 @@ def ram(inputs: MergeInputs) -> Node:
 )
 def ramplus_tl(inputs: MergeInputs) -> Node:
     """Average as ram does, and scale up what only one model moved, tensor by tensor."""
-    base, deltas = _task_vectors(inputs)
+    base, deltas = task_vectors(inputs)
     epsilon = inputs.number("epsilon")
     counts = overlap_counts(*deltas, epsilon=epsilon)
     factors = boosts(counts, r=inputs.number("r"), alpha=inputs.number("alpha"), epsilon=epsilon)
@@ -111,7 +96,7 @@ def ramplus_tl(inputs: MergeInputs) -> Node:
         _WEIGHT,
         Param("tall_lambda", "float", "model", "how selective this model's mask is", default=0.4, low=0.0),
         Param("needed", "int", "tensor", "how many models must find an element important", default=2, low=0),
-        _LAMBDA,
+        LAMBDA,
     ),
     base="required",
     excludes_base=True,
@@ -120,7 +105,7 @@ def ramplus_tl(inputs: MergeInputs) -> Node:
 )
 def consensus(inputs: MergeInputs) -> Node:
     """Keep of the summed task vectors what matters to several models (TALL masks)."""
-    base, deltas = _task_vectors(inputs)
+    base, deltas = task_vectors(inputs)
     parts = [scale(delta, factor=model.number("weight")) for delta, model in zip(deltas, inputs.models, strict=True)]
     thresholds = tuple(model.number("tall_lambda") for model in inputs.models)
     merged = tall_sum(*parts, thresholds=thresholds, needed=int(inputs.number("needed")))
@@ -141,7 +126,7 @@ def consensus(inputs: MergeInputs) -> Node:
 )
 def lines(inputs: MergeInputs) -> Node:
     """Task arithmetic that grows with depth: the first layers stay closer to the base."""
-    base, deltas = _task_vectors(inputs)
+    base, deltas = task_vectors(inputs)
     factor = inputs.number("alpha") + inputs.number("beta") * inputs.t
     parts = [scale(delta, factor=model.number("weight")) for delta, model in zip(deltas, inputs.models, strict=True)]
     return add(base, scale(add(*parts), factor=factor))

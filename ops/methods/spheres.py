@@ -8,10 +8,11 @@ from ...engine.errors import InputError
 from ...engine.methoddef import MergeInputs, Param, method
 from ..arcs import nuslerp_coefficients, slerp_coefficients
 from ..columns import column_arcs, column_dots, column_sizes, combine_columns
-from ..elementwise import add, cast, sub
+from ..elementwise import add, cast
 from ..gram import combine, gram
 from ..rows import row_slerp
 from ..spans import karcher_coefficients, multislerp_coefficients
+from .inputs import base_and_other, task_vectors
 
 if TYPE_CHECKING:
     from ...engine.graph import Node
@@ -19,11 +20,9 @@ if TYPE_CHECKING:
 
 def _vectors(inputs: MergeInputs) -> list[Node]:
     """The models as vectors: task vectors where there is a base."""
-    nodes = [cast(model.node, dtype=inputs.compute) for model in inputs.models]
     if inputs.base is None:
-        return nodes
-    base = cast(inputs.base, dtype=inputs.compute)
-    return [sub(node, base) for node in nodes]
+        return [cast(model.node, dtype=inputs.compute) for model in inputs.models]
+    return task_vectors(inputs)[1]
 
 
 def _with_base(inputs: MergeInputs, merged: Node) -> Node:
@@ -41,12 +40,7 @@ def _with_base(inputs: MergeInputs, merged: Node) -> Node:
 )
 def slerp(inputs: MergeInputs) -> Node:
     """Spherical interpolation between the base and another model."""
-    assert inputs.base is not None
-    others = [model.node for model in inputs.models]
-    if inputs.base in others:
-        others.remove(inputs.base)
-    (other,) = others
-    pair = [cast(node, dtype=inputs.compute) for node in (inputs.base, other)]
+    pair = base_and_other(inputs)
     return combine(slerp_coefficients(gram(*pair), t=inputs.number("t")), *pair)
 
 

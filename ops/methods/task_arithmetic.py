@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from ...engine.methoddef import MergeInputs, ModelInput, Param, method
 from ..elect import agree_sum, agree_weight, elect
-from ..elementwise import add, cast, divide, is_zero, scale, sub
+from ..elementwise import add, divide, is_zero, scale
 from ..reduce import abs_sum
 from ..select import drop_smallest, keep_largest, keep_smallest
 from ..sparsify import drop, match_l1
+from .inputs import LAMBDA, task_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _WEIGHT = Param("weight", "float", "model", "factor of this model's task vector", required=True)
 _DENSITY = Param("density", "float", "model", "share of the task vector that is kept", default=1.0)
-_LAMBDA = Param("lambda", "float", "tensor", "factor of the merged task vector", default=1.0)
 _INT8_MASK = Param("int8_mask", "bool", "tensor", "accepted, no effect", default=False)
 _RESCALE = ("true", "false", "l1", "density")
 
@@ -36,21 +36,17 @@ def _rescale(default: str) -> Param:
     return Param("rescale", "choice", "tensor", text, default=default, choices=_RESCALE)
 
 
-def _task_vectors(inputs: MergeInputs, sparsify: Sparsify) -> tuple[Node, list[Node], list[float]]:
+def _weighted(inputs: MergeInputs, sparsify: Sparsify) -> tuple[Node, list[Node], list[float]]:
     """The base, the weighted sparse task vectors wᵢ·sᵢ, and the weights."""
-    assert inputs.base is not None
-    base = cast(inputs.base, dtype=inputs.compute)
-    parts, weights = [], []
-    for model in inputs.models:
-        delta = sub(cast(model.node, dtype=inputs.compute), base)
-        parts.append(scale(sparsify(delta, model), factor=model.number("weight")))
-        weights.append(model.number("weight"))
-    return base, parts, weights
+    base, deltas = task_vectors(inputs)
+    weights = [model.number("weight") for model in inputs.models]
+    sparse = [sparsify(delta, model) for delta, model in zip(deltas, inputs.models, strict=True)]
+    return base, [scale(part, factor=weight) for part, weight in zip(sparse, weights, strict=True)], weights
 
 
 def _plain_sum(inputs: MergeInputs, sparsify: Sparsify) -> Node:
-    """B + λ·Σpᵢ, divided by Σwᵢ where normalize."""
-    base, parts, weights = _task_vectors(inputs, sparsify)
+    """The base plus λ·Σpᵢ, divided by Σwᵢ where normalize."""
+    base, parts, weights = _weighted(inputs, sparsify)
     divisor = sum(weights) if inputs.flag("normalize") else 1.0
     if abs(divisor) < _NEGLIGIBLE_DIVISOR:
         divisor = 1.0
@@ -58,8 +54,8 @@ def _plain_sum(inputs: MergeInputs, sparsify: Sparsify) -> Node:
 
 
 def _consensus(inputs: MergeInputs, sparsify: Sparsify) -> Node:
-    """B + λ·Σ of the pᵢ that have the elected sign, divided by the sum of their weights where normalize."""
-    base, all_parts, all_weights = _task_vectors(inputs, sparsify)
+    """The base plus λ·Σ of the pᵢ that have the elected sign, divided by the sum of their weights where normalize."""
+    base, all_parts, all_weights = _weighted(inputs, sparsify)
     # A zero never votes, so a task vector that is zero everywhere can be left out.
     voters = [(part, weight) for part, weight in zip(all_parts, all_weights, strict=True) if not is_zero(part)]
     if not voters:
@@ -92,7 +88,7 @@ def _random(inputs: MergeInputs) -> Sparsify:
 
 @method(
     "task_arithmetic",
-    params=(_WEIGHT, _LAMBDA, _normalize(False), _INT8_MASK),
+    params=(_WEIGHT, LAMBDA, _normalize(False), _INT8_MASK),
     base="required",
     excludes_base=True,
     paper="Ilharco et al. 2022, Editing models with task arithmetic, arXiv:2212.04089",
@@ -139,7 +135,7 @@ _GAMMA = Param("gamma", "float", "model", "share of the largest elements that is
 
 @method(
     "ties",
-    params=(_WEIGHT, _DENSITY, _LAMBDA, _normalize(True), _rescale("false"), _INT8_MASK),
+    params=(_WEIGHT, _DENSITY, LAMBDA, _normalize(True), _rescale("false"), _INT8_MASK),
     base="required",
     excludes_base=True,
     paper=_TIES_PAPER,
@@ -150,7 +146,7 @@ def ties(inputs: MergeInputs) -> Node:
     return _consensus(inputs, _matched(inputs, _magnitude))
 
 
-_BREADCRUMBS = (_WEIGHT, _DENSITY, _GAMMA, _LAMBDA, _normalize(False), _rescale("false"), _INT8_MASK)
+_BREADCRUMBS = (_WEIGHT, _DENSITY, _GAMMA, LAMBDA, _normalize(False), _rescale("false"), _INT8_MASK)
 _BREADCRUMBS_PAPER = "Davari and Belilovsky 2023, Model breadcrumbs, arXiv:2312.06795"
 
 
@@ -180,7 +176,7 @@ def breadcrumbs_ties(inputs: MergeInputs) -> Node:
     return _consensus(inputs, _matched(inputs, _outliers))
 
 
-_DARE = (_WEIGHT, _DENSITY, _LAMBDA, _normalize(False), _rescale("true"), _INT8_MASK)
+_DARE = (_WEIGHT, _DENSITY, LAMBDA, _normalize(False), _rescale("true"), _INT8_MASK)
 _DARE_PAPER = "Yu et al. 2023, Language models are Super Mario, arXiv:2311.03099"
 
 

@@ -72,6 +72,8 @@ def largest(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tenso
     out.mul_(chosen)
     chosen.neg_().add_(1)
     out.add_(lowest.mul_(chosen))
+    # Which of +0 and -0 is the larger depends on where in a tile they stand; with this it is +0 everywhere.
+    out.add_(0.0)
 
 
 # ------------------------------------------------------------------------------------------------ means of what moved

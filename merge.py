@@ -85,6 +85,14 @@ class MergePlan:
         """Tensors that are written."""
         return sum(len(shard.offsets_bytes) for shard in self.shards)
 
+    @property
+    def _shard_facts(self) -> tuple[dict[str, object], ...]:
+        """The shards as a dry run and a run both report them."""
+        return tuple(
+            {"name": shard.file_name, "bytes": shard.size_bytes, "tensors": len(shard.offsets_bytes)}
+            for shard in self.shards
+        )
+
     def report(self) -> dict[str, object]:
         """The plan as one JSON object."""
         plan = self.plan
@@ -102,10 +110,7 @@ class MergePlan:
             "predicted_peak_bytes": plan.predicted_peak_bytes,
             "minimum_memory_bytes": plan.minimum_bytes,
             "reserved_bytes": plan.reserved_bytes,
-            "shards": [
-                {"name": shard.file_name, "bytes": shard.size_bytes, "tensors": len(shard.offsets_bytes)}
-                for shard in self.shards
-            ],
+            "shards": list(self._shard_facts),
             "models": [
                 {
                     "reference": str(ref),
@@ -233,10 +238,7 @@ class MergePlan:
             reserved_bytes=self.plan.reserved_bytes,
             seconds=round(seconds, 3),
             resumed=False,
-            shards=tuple(
-                {"name": shard.file_name, "bytes": shard.size_bytes, "tensors": len(shard.offsets_bytes)}
-                for shard in self.shards
-            ),
+            shards=self._shard_facts,
             warnings=self.warnings,
         )
 

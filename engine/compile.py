@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from .graph import TensorSpec
-    from .mapping import Models, OutputTensor, SourceTensor
+    from .mapping import Models, OutputTensor
     from .model import Model, StoredTensor
     from .recipe import Parameters, Recipe
 
@@ -236,11 +236,6 @@ def _shape_message(tensor: OutputTensor, first: StoredTensor, other: StoredTenso
     if len(a) == 2 and len(b) == 2 and a[0] != b[0] and a[1] == b[1]:
         text += f": the vocabularies differ ({a[0]} and {b[0]} rows); merging them needs a tokenizer block"
     return text
-
-
-def models_of(references: Iterable[SourceTensor]) -> tuple[str, ...]:
-    """The distinct models among sources, in order."""
-    return tuple(dict.fromkeys(str(source.model) for source in references))
 
 
 def unused_by_model(unused: Iterable[StoredTensor], models: Iterable[Model]) -> dict[str, list[str]]:

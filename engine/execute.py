@@ -190,12 +190,12 @@ class _Worker:
                 else:
                     self._write(step, outputs, offset_bytes)
                     written_bytes += step.out.numel() * len(outputs)
-            elif step.node.op.reduction is None:
-                step.kernel(step.out, step.ins, step.scratch, tile, **step.attrs)
-            else:
-                step.kernel(step.out, step.ins, step.scratch, tile, **step.attrs)
+                continue
+            step.kernel(step.out, step.ins, step.scratch, tile, **step.attrs)
+            reduction = step.node.op.reduction
+            if reduction is not None:
                 with island.lock:
-                    step.node.op.reduction.fold(island.states[step.node], step.out, tile, current.block_elements)
+                    reduction.fold(island.states[step.node], step.out, tile, current.block_elements)
         self._run.count(read_bytes, written_bytes)
 
     def _write(self, step: _Step, outputs: tuple[str, ...], offset_bytes: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...engine.methoddef import MergeInputs, Param
-from ..elementwise import cast, sub
+from ..elementwise import cast, scale, sub
 
 if TYPE_CHECKING:
     from ...engine.graph import Node
@@ -18,6 +18,13 @@ def task_vectors(inputs: MergeInputs) -> tuple[Node, list[Node]]:
     assert inputs.base is not None
     base = cast(inputs.base, dtype=inputs.compute)
     return base, [sub(cast(model.node, dtype=inputs.compute), base) for model in inputs.models]
+
+
+def weighted_task_vectors(inputs: MergeInputs) -> tuple[Node, list[Node]]:
+    """The base and wᵢ·Δᵢ for each model."""
+    base, deltas = task_vectors(inputs)
+    factors = [model.number("weight") for model in inputs.models]
+    return base, [scale(delta, factor=factor) for delta, factor in zip(deltas, factors, strict=True)]
 
 
 def base_and_other(inputs: MergeInputs) -> tuple[Node, Node]:

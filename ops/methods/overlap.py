@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...engine.methoddef import MergeInputs, Param, method
 from ..elementwise import add, scale, sub
 from ..overlap import boosted_mean, boosts, clamp, largest, moved_mean, overlap_counts, tall_sum
-from .inputs import LAMBDA, base_and_other, task_vectors
+from .inputs import LAMBDA, base_and_other, task_vectors, weighted_task_vectors
 
 if TYPE_CHECKING:
     from ...engine.graph import Node
@@ -50,8 +50,7 @@ def nearswap(inputs: MergeInputs) -> Node:
 )
 def magmax(inputs: MergeInputs) -> Node:
     """Of all task vectors take the value of the largest magnitude, element by element."""
-    base, deltas = task_vectors(inputs)
-    parts = [scale(delta, factor=model.number("weight")) for delta, model in zip(deltas, inputs.models, strict=True)]
+    base, parts = weighted_task_vectors(inputs)
     return add(base, scale(largest(*parts), factor=inputs.number("lambda")))
 
 
@@ -105,8 +104,7 @@ def ramplus_tl(inputs: MergeInputs) -> Node:
 )
 def consensus(inputs: MergeInputs) -> Node:
     """Keep of the summed task vectors what matters to several models (TALL masks)."""
-    base, deltas = task_vectors(inputs)
-    parts = [scale(delta, factor=model.number("weight")) for delta, model in zip(deltas, inputs.models, strict=True)]
+    base, parts = weighted_task_vectors(inputs)
     thresholds = tuple(model.number("tall_lambda") for model in inputs.models)
     merged = tall_sum(*parts, thresholds=thresholds, needed=int(inputs.number("needed")))
     return add(base, scale(merged, factor=inputs.number("lambda")))
@@ -126,7 +124,6 @@ def consensus(inputs: MergeInputs) -> Node:
 )
 def lines(inputs: MergeInputs) -> Node:
     """Task arithmetic that grows with depth: the first layers stay closer to the base."""
-    base, deltas = task_vectors(inputs)
+    base, parts = weighted_task_vectors(inputs)
     factor = inputs.number("alpha") + inputs.number("beta") * inputs.t
-    parts = [scale(delta, factor=model.number("weight")) for delta, model in zip(deltas, inputs.models, strict=True)]
     return add(base, scale(add(*parts), factor=factor))

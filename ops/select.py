@@ -230,32 +230,45 @@ def keep_ranked(
 # ------------------------------------------------------------------------------------------------ selections
 
 
-def _selected(values: Node, ranking: Node, count: int, *, descending: bool, rest: bool) -> Node:
-    """Graph of a whole selection: a counting pass a digit, a pass for ties, then the values."""
-    bits = 8 * ranking.spec.dtype.itemsize
-    states: list[Node] = []
-    for shift in range(bits - DIGIT_BITS, -1, -DIGIT_BITS):
-        counts = digit_counts(ranking, *states, shift=shift)
-        states = [locate(counts, *states, count=count, descending=descending, shift=shift)]
-    return keep_ranked(values, ranking, *states, ties_before(ranking, *states), descending=descending, rest=rest)
+def rank(ranking: Node, start: int | Node, *, descending: bool) -> Node:
+    """State (bits of the magnitude at a rank, how many of its ties are chosen): a counting pass a digit.
+
+    ``start`` is the rank, from 1, or a state (0, rank) where only the run can tell it. Ranks over the same values
+    share their first pass.
+    """
+    count, states = (start, []) if isinstance(start, int) else (0, [start])
+    counted: list[Node] = []
+    for shift in range(8 * ranking.spec.dtype.itemsize - DIGIT_BITS, -1, -DIGIT_BITS):
+        counts = digit_counts(ranking, *counted, shift=shift)
+        states = counted = [locate(counts, *states, count=count, descending=descending, shift=shift)]
+    return counted[0]
+
+
+def keep_from(values: Node, ranking: Node, located: Node, *, descending: bool, rest: bool = False) -> Node:
+    """Keep the values whose ranking comes first, up to a located `rank`; or, with ``rest``, the others."""
+    return keep_ranked(values, ranking, located, ties_before(ranking, located), descending=descending, rest=rest)
 
 
 def keep_largest(x: Node, count: int) -> Node:
     """The ``count`` elements of largest magnitude, the others zero; of equals the lower index is kept."""
     if count >= x.spec.elements or is_zero(x):
         return x
-    return zeros(x.spec) if count <= 0 else _selected(x, x, count, descending=True, rest=False)
+    return zeros(x.spec) if count <= 0 else keep_from(x, x, rank(x, count, descending=True), descending=True)
 
 
 def keep_smallest(x: Node, ranking: Node, count: int) -> Node:
     """Of ``x`` the first ``count`` elements in ascending order of ``ranking``'s magnitude, the others zero."""
     if count >= x.spec.elements or is_zero(x):
         return x
-    return zeros(x.spec) if count <= 0 else _selected(x, ranking, count, descending=False, rest=False)
+    if count <= 0:
+        return zeros(x.spec)
+    return keep_from(x, ranking, rank(ranking, count, descending=False), descending=False)
 
 
 def drop_smallest(x: Node, ranking: Node, count: int) -> Node:
     """Of ``x`` all but the first ``count`` elements in ascending order of ``ranking``'s magnitude."""
     if count <= 0 or is_zero(x):
         return x
-    return zeros(x.spec) if count >= x.spec.elements else _selected(x, ranking, count, descending=False, rest=True)
+    if count >= x.spec.elements:
+        return zeros(x.spec)
+    return keep_from(x, ranking, rank(ranking, count, descending=False), descending=False, rest=True)

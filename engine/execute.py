@@ -41,7 +41,8 @@ class Progress:
     @property
     def share(self) -> float:
         """Part of all bytes that is done, 0 to 1."""
-        return (self.bytes_read + self.bytes_written) / self.bytes_total if self.bytes_total else 1.0
+        # A wrong guess means reading a tensor once more than planned.
+        return min((self.bytes_read + self.bytes_written) / self.bytes_total, 1.0) if self.bytes_total else 1.0
 
 
 Callback: TypeAlias = Callable[[Progress], None]
@@ -185,7 +186,7 @@ class _Worker:
             if step.kernel is None:
                 offset_bytes = tile.lo * step.node.spec.dtype.itemsize
                 if step.node.op.name == "load":
-                    self._run.reader.read_into(island.leaf(step.node), offset_bytes, step.out)
+                    self._read(step, island, current, tile)
                     read_bytes += step.out.numel()
                 else:
                     self._write(step, outputs, offset_bytes)
@@ -197,6 +198,15 @@ class _Worker:
                 with island.lock:
                     reduction.fold(island.states[step.node], step.out, tile, current.block_elements)
         self._run.count(read_bytes, written_bytes)
+
+    def _read(self, step: _Step, island: OpenIsland, current: Pass, tile: Tile) -> None:
+        """Read a tile's elements, one after the other."""
+        leaf, itemsize = island.leaf(step.node), step.node.spec.dtype.itemsize
+        first = 0
+        for part in current.ranges(tile):
+            size_bytes = part.elements * itemsize
+            self._run.reader.read_into(leaf, part.lo * itemsize, step.out[first : first + size_bytes])
+            first += size_bytes
 
     def _write(self, step: _Step, outputs: tuple[str, ...], offset_bytes: int) -> None:
         """Write a tile under each of the names."""

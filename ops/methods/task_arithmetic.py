@@ -8,7 +8,7 @@ from ...engine.methoddef import MergeInputs, ModelInput, Param, method
 from ..elect import agree_sum, agree_weight, elect
 from ..elementwise import add, divide, is_zero, scale
 from ..reduce import abs_sum
-from ..select import drop_smallest, keep_largest, keep_smallest
+from ..select import drop_smallest, keep_largest
 from ..sparsify import drop, match_l1
 from .inputs import LAMBDA, task_vectors
 
@@ -114,7 +114,7 @@ def _outliers(delta: Node, model: ModelInput) -> Node:
         return delta if density >= 1 else scale(delta, factor=0)
     top, target = int(model.number("gamma") * elements), int(density * elements)
     bottom = max(0, elements - target - top)
-    return drop_smallest(keep_smallest(delta, delta, bottom + target), delta, bottom)
+    return add(drop_smallest(delta, bottom), scale(drop_smallest(delta, bottom + target), factor=-1))
 
 
 def _matched(inputs: MergeInputs, sparsify: Sparsify) -> Sparsify:

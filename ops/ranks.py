@@ -16,7 +16,6 @@ import torch
 
 from ..engine.graph import Attr, Node, TensorSpec
 from ..engine.opdef import GraphError, Tile, op, require_space
-from ..engine.tiling import SAMPLE_ELEMENTS
 from .digits import (
     DIGIT_BITS,
     FINE_BITS,
@@ -178,14 +177,14 @@ def rank(ranking: Node, start: int | Node, *, descending: bool, share: float | N
     """State with the magnitude at a rank, exactly: its bits, how many of its ties are chosen, ties before each block.
 
     ``start`` is the rank, from 1, or a state (0, rank) where only the run can tell it; then the rank is expected at a
-    ``share`` of what is not zero. Takes two passes, or three more for float64, and one of a sample.
+    ``share`` of what is not zero. Takes a sample and two passes, for float64 four.
     """
     width = width_bits(ranking.spec.dtype)
     count, begin = (start, []) if isinstance(start, int) else (0, [start])
     guess: dict[str, Attr] = {"descending": descending, "nonzero": share is not None}
     guess["share"] = count / max(ranking.spec.elements, 1) if share is None else share
     exact: dict[str, Attr] = {"count": count, "descending": descending}
-    if ranking.spec.elements > SAMPLE_ELEMENTS and _may_be_sampled(ranking):
+    if _may_be_sampled(ranking):
         first = aim(sample_digits(ranking), **guess)
         hit = locate(count_window(ranking, first), first, *begin, **exact, width=width)
         again = aim_again(count_missed(ranking, hit), *begin, **exact)

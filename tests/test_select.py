@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from merge_support import InMemory, graph_of, loads, plan_of, program_of, run_in_memory
+from merge_support import InMemory, graph_of, loads, plan_of, program_of
 from plain_ops import PLAIN, reduce_in_tiles, run_kernel
 from plain_select import BLOCK, bits_of, ranks
 from plait.engine.execute import execute
@@ -204,10 +204,15 @@ def test_a_sample_is_spread_and_its_tiles_cover_it() -> None:
         assert max(two.lo - one.lo for one, two in itertools.pairwise(runs)) <= elements // 128 + SAMPLE_RUN_ELEMENTS
 
 
-def test_a_small_tensor_is_not_sampled() -> None:
-    passes = cut(largest_of(SAMPLE_ELEMENTS, 77))
-    assert not any(each.sampled or each.optional for each in passes)
-    x = values("coarse", SAMPLE_ELEMENTS, F32).to(torch.bfloat16)
-    found = run_in_memory(largest_of(SAMPLE_ELEMENTS, 77), [x, torch.zeros_like(x)], target_elements=BLOCK, workers=2)
-    assert set(torch.nonzero(found).reshape(-1).tolist()) <= set(ranks(x.float(), descending=True)[:77].tolist())
-    assert int((found != 0).sum()) == 77
+@pytest.mark.parametrize("elements", [1, 4097, SAMPLE_ELEMENTS])
+def test_a_small_tensor_is_its_own_sample(elements: int) -> None:
+    count = min(77, elements)
+    program = largest_of(elements, count) if count < elements else largest_of(elements, elements - 1)
+    x = values("coarse", elements, F32).to(torch.bfloat16)
+    graph = graph_of(program)
+    memory = InMemory({"a": x, "b": torch.zeros_like(x)}, graph)
+    plan = plan_of(graph, target_elements=BLOCK, workers=2)
+    assert execute(plan, memory, memory).bytes_read == plan.bytes_read
+    found = torch.nonzero(memory.result("out0")).reshape(-1).tolist()
+    assert set(found) <= set(ranks(x.float(), descending=True)[:count].tolist())
+    assert len(found) == min(count, int((x != 0).sum())) if count < elements else not found

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Sparsify = Callable[[Node, ModelInput], Node]
 
 _WEIGHT = Param("weight", "float", "model", "factor of this model's task vector", required=True)
-_DENSITY = Param("density", "float", "model", "share of the task vector that is kept", default=1.0)
+_DENSITY = Param("density", "float", "model", "share of the task vector that is kept", default=1.0, example=0.5)
 _INT8_MASK = Param("int8_mask", "bool", "tensor", "accepted, no effect", default=False)
 _RESCALE = ("true", "false", "l1", "density")
 
@@ -32,7 +32,7 @@ def _normalize(default: bool) -> Param:
 
 
 def _rescale(default: str) -> Param:
-    text = "make up for what was dropped: true, false, l1 (equal L1 norm) or density (divide by the density)"
+    text = "make up for what was dropped: l1 to an equal L1 norm, density by dividing by it"
     return Param("rescale", "choice", "tensor", text, default=default, choices=_RESCALE)
 
 

@@ -1,7 +1,7 @@
 """A method tried out: a recipe to show it with, and what a merge by it costs.
 
 All of it follows from the declaration. The recipe is generated, then read and compiled like a user's over models of
-which only headers exist, and the cost is read off the passes of what comes out.
+which only headers exist, and the cost is read off the plan for what comes out.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import torch
 from .compile import compile_recipe
 from .errors import PlaitError
 from .graph import TensorSpec
-from .memory import lay_out
 from .model import Model, StoredTensor, TensorRole
+from .plan import make_plan
 from .recipe_parser import parse_recipe
-from .tiling import Granularity, cut
+from .schedule import Place
+from .units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,20 +32,24 @@ Switch: TypeAlias = "tuple[str, str]"
 _SPEC = TensorSpec((4096, 4096), torch.bfloat16, "weight")
 _BASE, _MODELS = "models/base", [f"models/{letter}" for letter in "abcdefghij"]
 _HALF = 0.5
+_PLENTY_BYTES = 1 << 60
+
+
+_COARSEST_FIRST = ("whole", "panel", "row")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What merging one matrix costs.
+    """What merging one matrix of `_SPEC` costs.
 
-    ``passes`` is how often its inputs are read. ``granularity`` is how a tensor is cut at its coarsest: at any
-    element, between rows, or not at all; if not at all, ``arena_ratio`` is the memory that a worker needs for it, in
-    sizes of a stored tensor.
+    ``passes`` is how often its inputs are read. ``granularity`` is how it is cut where it is cut the coarsest, as in
+    `tiling.Pass`. ``held_mib`` is the memory beside the tiles, in full MiB: results of passes that later ones need,
+    or a tensor that is taken whole.
     """
 
     passes: int
-    granularity: Granularity
-    arena_ratio: float | None = None
+    granularity: str
+    held_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +119,22 @@ def _cost(method: MethodDef, turned: Mapping[str, str]) -> Cost:
     recipe = parse_recipe(example_recipe(method, turned), "example.yml", {method.name: method}, strict=True)
     models = {model.reference: model for model in header_models()}
     graph = compile_recipe(recipe, method, {ref: models[str(ref)] for ref in recipe.references()}).graph
-    passes = cut(graph.islands[0].program)
-    cuts = {each.granularity for each in passes}
-    if "whole" not in cuts:
-        return Cost(len(passes), "row" if "row" in cuts else "element")
-    arena_bytes = max(lay_out(each, _SPEC.elements).size_bytes for each in passes if each.granularity == "whole")
-    return Cost(len(passes), "whole", arena_bytes / _SPEC.size_bytes)
+    plan = make_plan(
+        graph,
+        {"weight": Place(0, 0)},
+        workers=1,
+        seed=0,
+        budget_bytes=_PLENTY_BYTES,
+        free_bytes=_PLENTY_BYTES,
+        reserved_bytes=0,
+        peak_so_far_bytes=0,
+        header_bytes=0,
+    )
+    (program,) = plan.programs.values()
+    cuts: set[str] = {each.granularity for each in program.passes}
+    granularity = next((each for each in _COARSEST_FIRST if each in cuts), "element")
+    held_bytes = program.state_bytes + (program.arena_bytes if granularity == "whole" else 0)
+    return Cost(len(program.passes), granularity, held_bytes // MIB)
 
 
 def _other_values(param: Param) -> Iterator[str]:

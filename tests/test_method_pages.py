@@ -55,12 +55,14 @@ def test_a_bar_does_not_end_a_cell_and_a_paper_is_linked() -> None:
 
 
 def test_passes_are_said_with_what_changes_them() -> None:
-    row, two, whole = Cost(1, "row"), Cost(2, "element"), Cost(1, "whole", 7.03)
+    row, two, whole = Cost(1, "row"), Cost(2, "element"), Cost(1, "whole", 96)
     trial = Trial("", two, (((("a", "true"),), row), ((("b", "l1"),), row), ((("a", "true"), ("c", "false")), whole)))
     assert method_words.passes(trial, quote="`") == (
         "2; 1 (by whole rows) with `a: true` or `b: l1`; "
-        "1 (a worker holds a whole tensor, in 7 times its stored bytes) with `a: true` and `c: false`"
+        "1 (a tensor at once, 96 MiB beside the tiles) with `a: true` and `c: false`"
     )
+    much, more = Cost(4, "element", 6), Cost(5, "element", 6)
+    assert method_words.passes(Trial("", much, (((("a", "l1"),), more),))) == "4 (6 MiB beside the tiles); 5 with a: l1"
     assert method_words.passes_in_short(trial) == "1 to 2 passes"
     assert method_words.passes_in_short(Trial("", row, ())) == "1 pass"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from merge_support import budgeted
 from plait import ops as _registered
-from plait.engine import opdef
 from plait.engine.compile import compile_recipe
 from plait.engine.methoddef import MethodDef, Param, methods
 from plait.engine.recipe_parser import parse_recipe
@@ -49,22 +48,10 @@ def test_settings_that_change_the_cost_are_named() -> None:
     assert try_out(methods()["linear"]).switches == ()
 
 
-def test_a_tensor_that_is_held_whole_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opdef, "_OPS", dict(opdef._OPS))
-
-    @opdef.op(
-        "sorted_values",
-        locality="whole",
-        infer=lambda specs, _attrs: specs[0],
-        scratch_bytes=lambda specs, elements: 3 * elements * specs[0].dtype.itemsize,
-    )
-    def sorted_values(_out, _ins, _scratch, _tile) -> None:
-        """Never run."""
-
-    trial = try_out(_method("sort", build=lambda inputs: sorted_values(inputs.models[0].node), most=1))
-    assert (trial.cost.passes, trial.cost.granularity) == (1, "whole")
-    # What is read, what is written, and the scratch: five times the tensor.
-    assert trial.cost.arena_ratio == pytest.approx(5, rel=0.01)
+def test_memory_beside_the_tiles_is_counted_in_mebibytes() -> None:
+    # Half a MiB of counts a model.
+    assert try_out(methods()["ties"]).cost.held_mib >= 1
+    assert try_out(methods()["karcher"]).cost.held_mib == 0
 
 
 def test_values_are_declared_or_a_half_within_bounds() -> None:

@@ -22,9 +22,9 @@ In the formulas b is the base model's tensor, xᵢ that of model i, Δᵢ = xᵢ
 result is one output tensor. n is a tensor's number of elements, K the number of models.
 
 - **Models** are those that the recipe lists. Where the base is not counted, it may be listed all the same.
-- **Passes** say how often the inputs are read, counted on the example with a matrix of 4096 × 4096; a setting that
-  changes that is named. A tensor is cut into tiles anywhere, unless the method is said to take whole rows, or the
-  whole tensor: the memory for that follows from the tensor's size.
+- **Passes** say how often the inputs are read. They are counted on the example, for a matrix of 4096 × 4096, and a
+  setting that changes them is named. A tensor is cut into tiles anywhere, unless something else is said; so is the
+  memory that a tensor takes beside its tiles, if that is a MiB or more.
 - A parameter given **per model** may stand in a `models:` entry or a slice's source, or further out for all of them.
   One given **per tensor** has no effect there: it belongs in a slice, a module, or the recipe's own `parameters:`.
   Both take one value, a gradient over the layers, or values by filter: see [the guide](guide.md#recipes).

@@ -51,7 +51,7 @@ def passes(trial: Trial, quote: str = "") -> str:
     changed: dict[str, list[str]] = {}
     for settings, cost in trial.switches:
         text = " and ".join(f"{quote}{name}: {value}{quote}" for name, value in settings)
-        changed.setdefault(_cost(cost), []).append(text)
+        changed.setdefault(_cost(cost, trial.cost), []).append(text)
     return "; ".join([_cost(trial.cost), *(f"{cost} with {' or '.join(texts)}" for cost, texts in changed.items())])
 
 
@@ -61,10 +61,14 @@ def passes_in_short(trial: Trial) -> str:
     return f"{numbers[0]} to {numbers[-1]} passes" if len(numbers) > 1 else count(numbers[0], "pass", "passes")
 
 
-def _cost(cost: Cost) -> str:
-    if cost.granularity == "whole":
-        return f"{cost.passes} (a worker holds a whole tensor, in {cost.arena_ratio:.0f} times its stored bytes)"
-    return f"{cost.passes} (by whole rows)" if cost.granularity == "row" else str(cost.passes)
+_CUTS = {"row": "by whole rows", "panel": "by panels of a matrix", "whole": "a tensor at once"}
+
+
+def _cost(cost: Cost, usual: Cost | None = None) -> str:
+    notes = [_CUTS[cost.granularity]] if cost.granularity in _CUTS else []
+    notes += [f"{cost.held_mib} MiB beside the tiles"] if cost.held_mib else []
+    same = usual is not None and (cost.granularity, cost.held_mib) == (usual.granularity, usual.held_mib)
+    return f"{cost.passes} ({', '.join(notes)})" if notes and not same else str(cost.passes)
 
 
 def default(param: Param) -> str:

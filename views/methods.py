@@ -28,6 +28,7 @@ def as_json(method: MethodDef, trial: Trial) -> dict[str, object]:
         "max_inputs": method.max_inputs,
         "passes": trial.cost.passes,
         "granularity": trial.cost.granularity,
+        "held_mib": trial.cost.held_mib,
         "paper": method.paper,
         "example": trial.recipe,
         "parameters": [

@@ -42,8 +42,8 @@ _COARSEST_FIRST = ("whole", "panel", "row")
 class Cost:
     """What merging one matrix of `_SPEC` costs.
 
-    ``passes`` is how often its inputs are read. ``granularity`` is how it is cut where it is cut the coarsest, as in
-    `tiling.Pass`. ``held_mib`` is the memory beside the tiles, in full MiB: results of passes that later ones need,
+    ``passes`` is how often its inputs are read in full. ``granularity`` is how it is cut where it is cut the coarsest,
+    as in `tiling.Pass`. ``held_mib`` is the memory beside the tiles, in full MiB: results of passes that later ones need,
     or a tensor that is taken whole.
     """
 
@@ -134,7 +134,7 @@ def _cost(method: MethodDef, turned: Mapping[str, str]) -> Cost:
     cuts: set[str] = {each.granularity for each in program.passes}
     granularity = next((each for each in _COARSEST_FIRST if each in cuts), "element")
     held_bytes = program.state_bytes + (program.arena_bytes if granularity == "whole" else 0)
-    return Cost(len(program.passes), granularity, held_bytes // MIB)
+    return Cost(program.readings, granularity, held_bytes // MIB)
 
 
 def _other_values(param: Param) -> Iterator[str]:

@@ -60,8 +60,9 @@ class Pass:
 
     @cached_property
     def block_elements(self) -> int:
-        """Elements of a reduction's block: fixed by the program, never by the budget."""
-        return max(self.spec.row_elements, 1) if self.granularity == "row" else REDUCE_BLOCK_ELEMENTS
+        """Elements of a reduction's block: fixed by the program, never by the budget; whole rows in a row pass."""
+        row = max(self.spec.row_elements, 1) if self.granularity == "row" else 1
+        return max(REDUCE_BLOCK_ELEMENTS // row, 1) * row
 
     @cached_property
     def sampled(self) -> bool:
@@ -97,10 +98,10 @@ class Pass:
         total = self.elements
         if self.granularity == "whole" or total <= target_elements:
             return total
-        if self.granularity == "row":
-            step = max(self.spec.row_elements, 1)
+        if self.aligned:
+            step = self.block_elements
         else:
-            step = REDUCE_BLOCK_ELEMENTS if self.aligned else TILE_ALIGN_ELEMENTS
+            step = max(self.spec.row_elements, 1) if self.granularity == "row" else TILE_ALIGN_ELEMENTS
         return min(max(target_elements // step, 1) * step, total)
 
     def tiles(self, tile_elements: int) -> Iterator[Tile]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Words = NDArray[np.uint64]
+    Lanes = NDArray[np.uint16]
 
 LANES = 4
 """Elements that one 64-bit word serves."""
@@ -34,10 +35,14 @@ def stream_key(seed: int, tensor_name: str, ordinal: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
+def lanes_scratch_bytes(elements: int) -> int:
+    """Bytes that `lanes` needs for a range of so many elements, wherever it starts."""
+    return 2 * 8 * (elements // LANES + 2)
+
+
 def scratch_bytes(elements: int) -> int:
     """Bytes that `kept` needs for a range of so many elements, wherever it starts."""
-    words = elements // LANES + 2
-    return 2 * 8 * words + LANES * words
+    return lanes_scratch_bytes(elements) + elements
 
 
 def _mix(words: Words, spare: Words) -> None:
@@ -61,36 +66,55 @@ def _ramp(words: Words, first: int, key: int) -> None:
         np.add(_RAMP[: len(part)], np.uint64((key + (first + lo) * _GOLDEN) & _MASK), out=part)
 
 
+def lanes(lo: int, hi: int, key: int, scratch: NDArray[np.uint8]) -> Lanes:
+    """The 16 bits of each of the elements ``lo`` to ``hi`` - 1, a view into ``scratch``."""
+    first, last = lo // LANES, -(-hi // LANES)
+    count = max(last - first, 1)
+    words = scratch[: 8 * count].view(np.uint64)
+    _ramp(words, first, key)
+    _mix(words, scratch[8 * count : 16 * count].view(np.uint64))
+    start = lo - first * LANES
+    drawn: Lanes = words.view("<u2")[start : start + hi - lo]
+    return drawn
+
+
 def kept(lo: int, hi: int, keep_probability: float, key: int, scratch: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which of the elements ``lo`` to ``hi`` - 1 are kept, one bool each, a view into ``scratch``.
 
     An element is kept if its lane is below p·65536; a lane equal to the whole part of that is settled by a
     second hash against the fraction, so that the kept share is p to 64 bits.
     """
-    first, last = lo // LANES, -(-hi // LANES)
-    count = max(last - first, 1)
-    words = scratch[: 8 * count].view(np.uint64)
-    spare = scratch[8 * count : 16 * count].view(np.uint64)
-    flags = scratch[16 * count : (16 + LANES) * count].view(np.bool_)
-    _ramp(words, first, key)
-    _mix(words, spare)
-    lanes: NDArray[Any] = words.view("<u2")
+    drawn = lanes(lo, hi, key, scratch)
+    start = lanes_scratch_bytes(hi - lo)
+    flags = scratch[start : start + hi - lo].view(np.bool_)
     threshold = math.floor(keep_probability * 65536)
     fraction = keep_probability * 65536 - threshold
     if fraction > 0:
-        np.equal(lanes, np.uint16(threshold), out=flags)
+        np.equal(drawn, np.uint16(threshold), out=flags)
         undecided = np.flatnonzero(flags)
-        np.less(lanes, np.uint16(threshold), out=flags)
-        flags[undecided] = _second_draw(undecided, first, key) < np.uint64(fraction * 2.0**64)
+        np.less(drawn, np.uint16(threshold), out=flags)
+        flags[undecided] = _second_draw(undecided + lo, key) < np.uint64(fraction * 2.0**64)
     else:
-        np.less(lanes, np.uint16(threshold), out=flags)
-    start = lo - first * LANES
-    return flags[start : start + hi - lo]
+        np.less(drawn, np.uint16(threshold), out=flags)
+    return flags
 
 
-def _second_draw(lanes: NDArray[Any], first_word: int, key: int) -> Words:
+def below(
+    drawn: Lanes, indices: NDArray[np.int64], keep_probability: NDArray[np.float64], key: int
+) -> NDArray[np.bool_]:
+    """The same decision for elements with a probability each, in [0, 1): their lanes and flat indices are given."""
+    scaled = keep_probability * 65536
+    threshold = np.floor(scaled)
+    flags: NDArray[np.bool_] = drawn < threshold
+    undecided = np.flatnonzero(drawn == threshold)
+    fraction = (scaled - threshold)[undecided]
+    flags[undecided] = _second_draw(indices[undecided], key) < (fraction * 2.0**64).astype(np.uint64)
+    return flags
+
+
+def _second_draw(indices: NDArray[np.int64], key: int) -> Words:
     """64 more bits for a few elements (one in 65536)."""
-    index = lanes.astype(np.uint64) + np.uint64(first_word * LANES)
-    words: Words = (index + np.uint64(1)) * np.uint64(_GOLDEN) + np.uint64((key ^ _SECOND_KEY) & _MASK)
+    words: Words = (indices.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
+    words += np.uint64((key ^ _SECOND_KEY) & _MASK)
     _mix(words, np.empty_like(words))
     return words

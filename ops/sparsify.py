@@ -34,7 +34,8 @@ def _simplify_drop(inputs: Sequence[Node], attrs: Mapping[str, Attr]) -> Node | 
     return zeros(delta.spec) if density <= 0 else None
 
 
-def _bind_drop(attrs: Mapping[str, Attr], site: Site) -> Mapping[str, Attr]:
+def bind_stream(attrs: Mapping[str, Attr], site: Site) -> Mapping[str, Attr]:
+    """The key of an input's random stream."""
     ordinal = attrs["ordinal"]
     assert isinstance(ordinal, int)
     return {"key": counter_rng.stream_key(site.seed, site.tensor_name, ordinal)}
@@ -44,7 +45,7 @@ def _bind_drop(attrs: Mapping[str, Attr], site: Site) -> Mapping[str, Attr]:
     "drop",
     infer=_infer_drop,
     simplify=_simplify_drop,
-    bind=_bind_drop,
+    bind=bind_stream,
     scratch_bytes=lambda _specs, elements: counter_rng.scratch_bytes(elements),
     inplace=(0,),
 )

@@ -9,6 +9,7 @@ import plain_overlap
 import plain_select
 import plait.ops
 import reference
+import reference_ranks
 import torch
 from plait.engine.graph import TensorSpec
 from plait.engine.opdef import OpDef, Site, Tile
@@ -63,6 +64,17 @@ def _drop(ins: Sequence[torch.Tensor], *, density: float, ordinal: int) -> torch
     return torch.where(mask.reshape(delta.shape), delta, 0)
 
 
+def _drop_ranked(
+    ins: Sequence[torch.Tensor], *, density: float, epsilon: float, ordinal: int, row_elements: int, divided: bool
+) -> torch.Tensor:
+    (delta,) = ins
+    rows = delta.reshape(-1, row_elements)
+    chances = reference_ranks.chances(rows.double().numpy(), density, epsilon).reshape(-1)
+    key = reference.stream_key(SITE.seed, SITE.tensor_name, ordinal)
+    kept = torch.where(torch.from_numpy(reference.mask(delta.numel(), chances, key)), delta.reshape(-1), 0)
+    return (kept.double() / torch.from_numpy(chances)).to(delta.dtype) if divided else kept
+
+
 def _match_l1(ins: Sequence[torch.Tensor]) -> torch.Tensor:
     kept, before, after = ins
     small = float(before) < 1e-7 or float(after) < 1e-7
@@ -81,6 +93,7 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     "cast": _cast,
     "divide": lambda ins: ins[0] / ins[1],
     "drop": _drop,
+    "drop_ranked": _drop_ranked,
     "elect": _elect,
     "fill": _fill,
     "match_l1": _match_l1,

@@ -84,18 +84,19 @@ def is_kept(index: int, density: float, key: int) -> bool:
     return second < int((density * 65536 - whole) * 2**64)
 
 
-def mask(elements: int, density: float, key: int) -> Mask:
-    """`is_kept` of every element: lanes all at once, equal ones one by one."""
+def mask(elements: int, density: float | Array, key: int) -> Mask:
+    """`is_kept` of every element, of one density or one each: lanes all at once, equal ones one by one."""
+    each = np.broadcast_to(np.asarray(density, dtype=np.float64), (elements,))
     index = np.arange(elements, dtype=np.uint64)
     z = np.uint64(key) + (index >> np.uint64(2)) * np.uint64(GOLDEN)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z ^= z >> np.uint64(31)
     lane = (z >> (np.uint64(16) * (index & np.uint64(3)))) & np.uint64(0xFFFF)
-    whole = math.floor(density * 65536)
+    whole = np.floor(each * 65536)
     kept: Mask = lane < whole
     for equal in np.flatnonzero(lane == whole):
-        kept[equal] = is_kept(int(equal), density, key)
+        kept[equal] = is_kept(int(equal), float(each[equal]), key)
     return kept
 
 

@@ -10,6 +10,7 @@ import pytest
 import reference
 import reference_declared
 import reference_overlap
+import reference_ranks
 import reference_spheres
 import torch
 from hypothesis import HealthCheck, assume, given, settings
@@ -96,6 +97,7 @@ def _cases() -> Iterator[tuple[str, Settings, list[dict[str, Any]]]]:
         gamma = {} if name == "ties" else {"gamma": 0.1}
         yield name, {"rescale": rescale, "normalize": True, "lambda": 1.3, **gamma}, edges
     yield from reference_declared.CASES
+    yield from reference_ranks.CASES
     yield from reference_spheres.CASES
     yield from reference_overlap.CASES
     for scale in ({}, {"scale": 1}, {"scale": 2.5}, {"scale": -1 / 3}, {"scale": 0}):
@@ -205,6 +207,19 @@ def test_weights_that_cancel_cannot_be_normalised() -> None:
     models = family({"weight": (4, 4)}, [F32] * 3)
     with pytest.raises(InputError, match="add up to 0"):
         Merge("linear", models, [("m0", {"weight": 0.5}), ("m1", {"weight": -0.5})]).run()
+
+
+@pytest.mark.parametrize("name", ["della", "della_linear"])
+@pytest.mark.parametrize(
+    ("density", "epsilon", "most"), [(0.9, 0.15, "0.1"), (0.1, 0.1, "0.1"), (0.2, 0.3, "0.2"), (0.75, 0.25, "0.25")]
+)
+def test_a_probability_cannot_leave_its_range(name: str, density: float, epsilon: float, most: str) -> None:
+    models = family({"some.weight": (4, 4)}, [F32] * 3)
+    own = {"weight": 0.5, "density": 0.5}
+    merge = Merge(name, models, [("m0", own), ("m1", {**own, "density": density, "epsilon": epsilon})], "base")
+    message = f"some.weight: density {density} ± epsilon {epsilon} does not lie between 0 and 1; .* below {most}$"
+    with pytest.raises(InputError, match=message):
+        merge.run()
 
 
 ANY_SETTINGS = {"weight": 0.8, "density": 0.4}

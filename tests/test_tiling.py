@@ -155,7 +155,12 @@ def test_a_rows_only_pass_does_not_bind_the_others() -> None:
     rows = below_row_maximum(wide((40, 9_000)))
     first, second = cut(program_of(over_largest(wide((40, 9_000)), largest(rows))))
     assert (first.granularity, second.granularity) == ("row", "element")
-    assert first.block_elements == 9_000
+    # Blocks are whole rows, as many as the usual block has room for, and a row pass's tiles are whole blocks.
+    assert first.block_elements == 7 * 9_000
+    assert [first.tile_elements(target) for target in (1, 125_999, 126_000)] == [63_000, 63_000, 126_000]
+    assert second.block_elements == REDUCE_BLOCK_ELEMENTS
+    (first, _) = cut(program_of(over_largest(wide((4, 90_000)), largest(below_row_maximum(wide((4, 90_000)))))))
+    assert (first.block_elements, first.tile_elements(1)) == (90_000, 90_000)
 
 
 # ------------------------------------------------------------------------------------------------ tiles

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...engine.errors import InputError
 from ...engine.methoddef import MergeInputs, ModelInput, Param, method
 from ..elect import agree_sum, agree_weight, elect
 from ..elementwise import add, divide, is_zero, scale
+from ..rank_rows import drop_ranked, highest, lowest
 from ..reduce import abs_sum
 from ..select import drop_smallest, keep_largest
 from ..sparsify import drop, match_l1
@@ -204,3 +206,58 @@ def dare_linear(inputs: MergeInputs) -> Node:
 def dare_ties(inputs: MergeInputs) -> Node:
     """Drop task vectors at random, elect a sign per element, add what agrees."""
     return _consensus(inputs, _random(inputs))
+
+
+def _ranked(inputs: MergeInputs) -> Sparsify:
+    """Random dropping by rank in the row, made up for as ``rescale`` says; ``true`` is an equal L1 norm."""
+    divided = inputs.params["rescale"] == "density"
+
+    def sparsify(delta: Node, model: ModelInput) -> Node:
+        density, epsilon = model.number("density"), model.number("epsilon")
+        if 0 < density < 1 and not 0 < lowest(density, epsilon) <= highest(density, epsilon) < 1:
+            raise InputError(
+                f"density {density:g} ± epsilon {epsilon:g} does not lie between 0 and 1; "
+                f"with this density, epsilon has to be below {min(density, 1 - density):g}"
+            )
+        row = delta.spec.row_elements
+        return drop_ranked(
+            delta, density=density, epsilon=epsilon, ordinal=model.ordinal, row_elements=row, divided=divided
+        )
+
+    return _matched(inputs, sparsify)
+
+
+_EPSILON = Param(
+    "epsilon", "float", "model", "how far the keep-probability goes from the density, by rank", default=0.15, low=0.0
+)
+_DELLA_PAPER = "Deep et al. 2024, DELLA-Merging, arXiv:2406.11617"
+
+
+def _della(normalize: bool) -> tuple[Param, ...]:
+    return _WEIGHT, _DENSITY, _EPSILON, LAMBDA, _normalize(normalize), _rescale("true"), _INT8_MASK
+
+
+@method(
+    "della_linear",
+    params=_della(False),
+    base="required",
+    excludes_base=True,
+    paper=_DELLA_PAPER,
+    formula="b + λ·Σ wᵢ·drop(Δᵢ)·Σ|Δᵢ|/Σ|drop(Δᵢ)|, kept with probability densityᵢ ± εᵢ by rank in the row",
+)
+def della_linear(inputs: MergeInputs) -> Node:
+    """Drop task vectors at random, small elements of a row more often, rescale what is left, add."""
+    return _plain_sum(inputs, _ranked(inputs))
+
+
+@method(
+    "della",
+    params=_della(True),
+    base="required",
+    excludes_base=True,
+    paper=f"{_DELLA_PAPER}; {_TIES_PAPER}",
+    formula="b + λ·Σ mᵢ·pᵢ / Σ mᵢ·wᵢ, pᵢ = wᵢ·drop(Δᵢ)·Σ|Δᵢ|/Σ|drop(Δᵢ)|, mᵢ = [sign agrees with that of the sum]",
+)
+def della(inputs: MergeInputs) -> Node:
+    """Drop task vectors at random, small elements of a row more often, elect signs, average what agrees."""
+    return _consensus(inputs, _ranked(inputs))

@@ -165,9 +165,10 @@ def drop_ranked(
             np.divide(share, each, out=share, casting="same_kind")
 
 
-def _gather(values: NDArray[np.uint16], order: Ints, out: NDArray[np.uint16]) -> None:
-    """``values[order]``; of 16-bit integers, torch knows only signed ones."""
-    source, target = (torch.from_numpy(array.view(np.int16)) for array in (values, out))
+def _gather(values: NDArray[Any], order: Ints, out: NDArray[Any]) -> None:
+    """``values[order]``, of flags or 16 bits; of 16-bit integers, torch knows only signed ones."""
+    kind = np.bool_ if values.dtype == np.bool_ else np.int16
+    source, target = (torch.from_numpy(array.view(kind)) for array in (values, out))
     torch.index_select(source, 0, torch.from_numpy(order), out=target)
 
 
@@ -220,10 +221,10 @@ def _ascending_at_once(bits: Bits, spare: Bits, digits: NDArray[np.uint16], row_
     digits[:] = spare
     np.multiply(digits, bits != 0, out=digits)
     order = _sorted_rows(digits, row_elements)
-    odd = np.empty_like(digits)
-    _gather(digits, order, odd)
-    np.bitwise_and(odd, np.uint16(1), out=odd)
-    places = np.flatnonzero(odd.astype(np.bool_))
+    odd = np.bitwise_and(digits, np.uint16(1), out=spare.view(np.uint16)[: len(digits)]) != 0
+    in_order = np.empty_like(odd)
+    _gather(odd, order, in_order)
+    places = np.flatnonzero(in_order)
     if places.size:
         again = np.sort(order[places])
         order[places] = again[_by_number(bits[again], again // row_elements)]

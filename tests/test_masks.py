@@ -205,7 +205,7 @@ def test_names_cannot_imitate_seeds_or_ordinals() -> None:
     assert len({counter_rng.stream_key(*part) for part in parts}) == len(parts)
 
 
-@pytest.mark.parametrize("name", ["dare_linear", "dare_ties"])
+@pytest.mark.parametrize("name", ["dare_linear", "dare_ties", "della", "della_linear"])
 def test_another_seed_gives_another_merge(name: str) -> None:
     models = family({"weight": (61, 83)}, [torch.float32] * 3)
     entries = [(ref, {"weight": 0.7, "density": 0.5}) for ref in ("m0", "m1")]

@@ -95,11 +95,20 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def ensure_family(folder: Path, shape: str, finetunes: int) -> list[Path]:
+def ensure_family(folder: Path, shape: str, finetunes: int, dtype: str = "bfloat16") -> list[Path]:
     """The base and fine-tunes under ``folder``, written first if they are not there."""
     models = [folder / name for name in ("base", *(f"ft{number}" for number in range(1, finetunes + 1)))]
     if not all((model / "config.json").exists() for model in models):
-        writer = [BENCHMARKS / "checkpoints.py", folder, "--shape", shape, "--finetunes", str(finetunes)]
+        writer = [
+            BENCHMARKS / "checkpoints.py",
+            folder,
+            "--shape",
+            shape,
+            "--finetunes",
+            str(finetunes),
+            "--dtype",
+            dtype,
+        ]
         subprocess.run([sys.executable, *map(str, writer)], check=True)
     return models
 

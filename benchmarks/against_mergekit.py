@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import plait.ops  # makes the methods known
+import torch
 from cases import DETERMINISTIC, FINETUNES, RANDOMISED, Case
 from differences import Difference, compare_tensor
 from explanations import of_choices, of_float32, of_samples, of_sce
@@ -129,9 +130,9 @@ def compare(case: Case, bench: Bench) -> Difference:
                     found.causes += causes
                     if base is None:
                         continue
-                    causes, left = of_sce(case, base, models, exact[name], left)
+                    causes, left = of_sce(case, base, models, (ours[name], exact[name]), left)
                     found.causes += causes
-                    causes, left = of_samples(case, base, models[0], left)
+                    causes, left = of_samples(case, base, models[0], (ours[name], exact[name]), left)
                     found.causes += causes
     return found
 
@@ -222,6 +223,7 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     """Compare, print, and say whether all is well."""
     options = parse()
+    torch.set_num_threads(1)  # comparing goes in small chunks, not worth sharing
     work: Path = options.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     family: Path = (options.family or Path("build/families") / f"{options.shape}-{options.stored}").resolve()

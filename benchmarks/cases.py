@@ -51,7 +51,7 @@ class Case:
             {"model": str(family / name)} | ({"parameters": dict(given)} if given else {})
             for name, given in self.models
         ]
-        recipe = {"merge_method": self.method, "models": models, "dtype": dtype}
+        recipe: dict[str, Any] = {"merge_method": self.method, "models": models, "dtype": dtype}
         if self.base:
             recipe["base_model"] = str(family / "base")
         if self.params:
@@ -67,12 +67,12 @@ def _brief(value: Any) -> str:
     return str(value).lower()
 
 
-def _tuned(count: int = 3, **params: list[Any]) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+def _tuned(count: int = FINETUNES, /, **params: list[Any]) -> tuple[tuple[str, Mapping[str, Any]], ...]:
     """The first fine-tunes, each with its share of the parameters."""
     return tuple((f"ft{n + 1}", {name: values[n] for name, values in params.items()}) for n in range(count))
 
 
-BASE_AND_ONE = (("base", {}), ("ft1", {}))
+BASE_AND_ONE: tuple[tuple[str, Mapping[str, Any]], ...] = (("base", {}), ("ft1", {}))
 WEIGHTS: list[Any] = [0.61, 0.37, 0.29]
 CANCELLING: list[Any] = [0.3, 0.2, 0.1]
 FILTERED: list[Any] = [[{"filter": "mlp", "value": 0.61}, {"value": 0.23}], 0.37, [0.1, 0.4, 0.2]]
@@ -108,7 +108,10 @@ DETERMINISTIC = (
     Case("breadcrumbs_ties", _tuned(**OUTLIERS)),
     Case("breadcrumbs_ties", _tuned(**RANKS), params={"normalize": True, "lambda": 0.7}),
     Case("breadcrumbs_ties", _tuned(weight=CANCELLING)),
-    *(Case("sce", _tuned(), params=params) for params in ({}, {"select_topk": 0.5}, {"select_topk": 0.1})),
+    *(
+        Case("sce", _tuned(), params=params)
+        for params in ({}, {"select_topk": 0.5}, {"select_topk": 0.1}, {"select_topk": 0.01})
+    ),
     *(Case("ram", _tuned(), params=params) for params in ({}, {"epsilon": 0.002})),
     *(Case("ramplus_tl", _tuned(), params=params) for params in ({}, {"epsilon": 0.002, "r": 0.5, "alpha": 0.9})),
     *(Case("model_stock", _tuned(), params=params) for params in ({}, {"filter_wise": True})),

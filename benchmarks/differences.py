@@ -22,7 +22,7 @@ ROUNDING_ULPS = 8.0
 FAR_SHARE = 1e-5
 """Of the mean |ΔW| of its tensor: elements that differ by more are counted."""
 
-CHUNK_ELEMENTS = 1 << 22
+CHUNK_ELEMENTS = 1 << 18
 
 
 @dataclass
@@ -103,13 +103,9 @@ def spacing(*tensors: Tensor) -> Tensor:
     size = tensors[0].abs()
     for tensor in tensors[1:]:
         torch.maximum(size, tensor.abs(), out=size)
-    _, exponent = torch.frexp(size)  # size = m·2^exponent, 0.5 ≤ m < 1
-    least = torch.finfo(torch.float32).smallest_normal
-    return (
-        torch.ldexp(torch.ones_like(size), exponent - 24)
-        .clamp_(min=least * 2.0**-23)
-        .where(size > 0, torch.tensor(least * 2.0**-23, dtype=torch.float64))
-    )
+    # The exponent alone, by its bits, is the power of two below; 23 more bits follow it.
+    power = size.float().view(torch.int32).bitwise_and_(0x7F800000).view(torch.float32).double()
+    return power.clamp_(min=torch.finfo(torch.float32).smallest_normal).mul_(2.0**-23)
 
 
 def chunks(*tensors: Tensor) -> Iterator[list[Tensor]]:

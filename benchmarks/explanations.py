@@ -86,43 +86,46 @@ def of_float32(ours: Tensor, exact: Tensor, beyond: Tensor) -> tuple[Counter[str
 
 
 def of_sce(
-    case: Case, base: Tensor, models: Sequence[Tensor], exact: Tensor, beyond: Tensor
+    case: Case, base: Tensor, models: Sequence[Tensor], outputs: tuple[Tensor, Tensor], beyond: Tensor
 ) -> tuple[Counter[str], Tensor]:
-    """Explain a whole tensor whose output by mergekit is the formula's at its own ties, or with equal weights."""
+    """Explain a tensor whose outputs, ours and mergekit's in float64, are the formula's at some choice of ties.
+
+    What is chosen moves the models' weights, and with them every element of the tensor.
+    """
     if case.method != "sce" or beyond.numel() == 0:
         return Counter(), beyond
-    origin = base.double().numpy().reshape(-1)
-    theirs = exact.double().numpy().reshape(-1)
-    deltas = np.stack([model.double().numpy().reshape(-1) - origin for model in models])
-    share = float(case.params.get("select_topk", 1.0))
-    tied = False
-    if share < 1:
-        variance = deltas.var(axis=0)
-        kept = int(share * np.count_nonzero(variance))
-        threshold = np.partition(variance, -kept)[-kept] if kept else np.inf
-        chosen = theirs != origin
-        # Equal variances, summed in another order, differ in their last bits.
-        near = np.abs(variance - threshold) <= 1e-12 * threshold
-        if (chosen != (variance >= threshold))[~near].any():
+    origin = base.reshape(-1).double().numpy()
+    deltas = np.stack([model.reshape(-1).double().numpy() - origin for model in models])
+    share, variance = float(case.params.get("select_topk", 1.0)), deltas.var(axis=0)
+    kept = int(share * np.count_nonzero(variance))
+    threshold = np.partition(variance, -kept)[-kept] if kept > 0 and share < 1 else 0.0
+    # Equal variances, summed in another order, differ in their last bits.
+    near = np.abs(variance - threshold) <= 1e-12 * threshold
+    small = False
+    for output, equal_below in zip(outputs, (0.0, 1e-6), strict=True):
+        found = output.reshape(-1).double().numpy()
+        chosen = (found != origin) if share < 1 else np.ones_like(near)
+        if share < 1 and (chosen != (variance >= threshold))[~near].any():
             return Counter(), beyond
-        tied = bool((chosen != (variance >= threshold)).any() or near.sum() > 1)
-        deltas = deltas * chosen
-    squares = np.square(deltas).mean(axis=1)
-    small = squares.sum() < 1e-6
-    weights = np.full(len(models), 1 / len(models)) if small else squares / squares.sum()
-    total = deltas.sum(axis=0)
-    agree = np.sign(deltas) == np.where(total >= 0, 1.0, -1.0)
-    used = agree * weights[:, None]
-    formula = origin + (used * deltas).sum(axis=0) / np.maximum(used.sum(axis=0), 1e-6)
-    error = torch.from_numpy(np.abs(formula - theirs))
-    same = error <= spacing(torch.from_numpy(formula), torch.from_numpy(origin))
-    cause = "small sce weights" if small else "ties"
-    if not (small or tied) or not bool(same[beyond].all()):
+        selected = deltas * chosen
+        squares = np.square(selected).mean(axis=1)
+        equal = squares.sum() < equal_below
+        small |= bool(equal)
+        weights = np.full(len(models), 1 / len(models)) if equal else squares / squares.sum()
+        agree = np.sign(selected) == np.where(selected.sum(axis=0) >= 0, 1.0, -1.0)
+        used = agree * weights[:, None]
+        formula = origin + (used * selected).sum(axis=0) / np.maximum(used.sum(axis=0), 1e-6)
+        limit = spacing(torch.from_numpy(formula), torch.from_numpy(origin)).numpy()
+        if (np.abs(formula - found) > limit)[beyond.numpy()].any():
+            return Counter(), beyond
+    if not small and near.sum() < 2:
         return Counter(), beyond
-    return Counter({cause: beyond.numel()}), beyond[:0]
+    return Counter({"small sce weights" if small else "ties": beyond.numel()}), beyond[:0]
 
 
-def of_samples(case: Case, base: Tensor, model: Tensor, beyond: Tensor) -> tuple[Counter[str], Tensor]:
+def of_samples(
+    case: Case, base: Tensor, model: Tensor, outputs: tuple[Tensor, Tensor], beyond: Tensor
+) -> tuple[Counter[str], Tensor]:
     """Explain elements of arcee_fusion that a threshold from sampled quartiles may take or leave."""
     if case.method != "arcee_fusion" or base.numel() <= SAMPLE_ELEMENTS or beyond.numel() == 0:
         return Counter(), beyond
@@ -135,6 +138,10 @@ def of_samples(case: Case, base: Tensor, model: Tensor, beyond: Tensor) -> tuple
     highest = middle_high + 1.5 * (third_high - first_low)
     at = importance[beyond.numpy()]
     within = torch.from_numpy((lowest <= at) & (at <= highest))
+    old, new = (tensor.reshape(-1)[beyond].double() for tensor in (base, model))
+    for output in outputs:
+        found = output.reshape(-1)[beyond].double()
+        within &= (found == old) | ((found - new).abs() <= spacing(new))
     return +Counter({"sampled quartiles": int(within.sum())}), beyond[~within]
 
 

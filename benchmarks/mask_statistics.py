@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 LEAST_ELEMENTS = 2048
 """Of a tensor that is counted: below, what is kept of it is not close to a normal distribution."""
 
-CHUNK_ELEMENTS = 1 << 18
+CHUNK_ELEMENTS = 1 << 15
 STATISTICS = ("share", "mean", "variance")
 
 

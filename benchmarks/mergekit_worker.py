@@ -29,7 +29,7 @@ def main() -> None:
             options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True, random_seed=task["seed"])
             configuration = MergeConfiguration.model_validate(yaml.safe_load(task["recipe"]))
             run_merge(configuration, task["out"], options=options)
-            answer = {"seconds": time.perf_counter() - started}
+            answer: dict[str, float | str] = {"seconds": time.perf_counter() - started}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)

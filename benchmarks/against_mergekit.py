@@ -22,6 +22,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,6 +206,16 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
     return made
 
 
+def few_of_each(cases: Sequence[Case], count: int) -> list[Case]:
+    """The first so many cases of each method."""
+    seen: Counter[str] = Counter()
+    chosen = []
+    for case in cases:
+        seen[case.method] += 1
+        chosen += [case] if seen[case.method] <= count else []
+    return chosen
+
+
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -214,6 +225,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--family", type=Path, help="folder of base, ft1, ft2, ft3; written if missing")
     known = list(dict.fromkeys(case.method for case in (*DETERMINISTIC, *RANDOMISED)))
     parser.add_argument("--methods", nargs="+", default=known, choices=known)
+    parser.add_argument("--sets", type=int, default=100, help="compare at most so many sets of parameters a method")
     parser.add_argument("--work", type=Path, default=Path("build/against_mergekit"), help="folder for outputs")
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
@@ -235,11 +247,11 @@ def main() -> int:
     bench = Bench(family, Mergekit(options.mergekit), work)
     compared: list[tuple[Case, Difference]] = []
     drawn: list[tuple[Case, dict[str, dict[str, float]]]] = []
-    for case in DETERMINISTIC:
+    for case in few_of_each(DETERMINISTIC, options.sets):
         if case.method in chosen:
             compared.append((case, compare(case, bench)))
             print(" | ".join(difference_row(*compared[-1])), file=sys.stderr, flush=True)
-    for seed, case in enumerate(RANDOMISED):
+    for seed, case in enumerate(few_of_each(RANDOMISED, options.sets)):
         if case.method in chosen:
             drawn.append((case, draw(case, bench, seed)))
             print(" | ".join(draw_row(*drawn[-1])), file=sys.stderr, flush=True)

@@ -174,7 +174,8 @@ def difference_row(case: Case, found: Difference) -> list[str]:
 
 def share(count: int, of: int) -> str:
     """A part in percent; none at all is told from hardly any."""
-    return f"{100 * count / of:.2g} %" if count else "0"
+    percent = 100 * count / of
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %" if count else "0"
 
 
 def draw_row(case: Case, scores: dict[str, dict[str, float]]) -> list[str]:
@@ -251,8 +252,9 @@ def main() -> int:
         if case.method in chosen:
             compared.append((case, compare(case, bench)))
             print(" | ".join(difference_row(*compared[-1])), file=sys.stderr, flush=True)
-    for seed, case in enumerate(few_of_each(RANDOMISED, options.sets)):
-        if case.method in chosen:
+    few = few_of_each(RANDOMISED, options.sets)
+    for seed, case in enumerate(RANDOMISED):
+        if case.method in chosen and case in few:
             drawn.append((case, draw(case, bench, seed)))
             print(" | ".join(draw_row(*drawn[-1])), file=sys.stderr, flush=True)
     bench.mergekit.close()

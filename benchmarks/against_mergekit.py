@@ -183,7 +183,7 @@ def draw_row(case: Case, scores: dict[str, dict[str, float]]) -> list[str]:
     return [case.method, case.label, *(f"{z:+.1f}" for values in scores.values() for z in values.values())]
 
 
-DIFFERENCE_HEADINGS = ("method", "parameters", "max", "mean", "max, ulps", "> 1e-5·|ΔW|", "> rounding", "because of")
+DIFFERENCE_HEADINGS = ("method", "parameters", "max", "mean", "max, ulps", "> 1e-5·ΔW", "> rounding", "because of")
 DRAW_HEADINGS = (
     "method",
     "parameters",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 
 from .feed import Feed, OpenIsland, Task
+from .finite import all_finite, canonical, looked_into, refuse
 from .host import one_torch_thread
 from .memory import PHASE_BYTES, moves
 from .opdef import Tile
@@ -22,7 +23,7 @@ from .opdef import Tile
 if TYPE_CHECKING:
     from .graph import Node
     from .memory import Arena
-    from .model import TensorReader, TensorWriter
+    from .model import StoredTensor, TensorReader, TensorWriter
     from .plan import Plan
     from .tiling import Pass
 
@@ -48,13 +49,22 @@ Callback: TypeAlias = Callable[[Progress], None]
 
 
 def execute(
-    plan: Plan, reader: TensorReader, writer: TensorWriter, progress: Callback | None = None, every_seconds: float = 0.2
+    plan: Plan,
+    reader: TensorReader,
+    writer: TensorWriter,
+    progress: Callback | None = None,
+    every_seconds: float = 0.2,
+    *,
+    let_through: set[StoredTensor] | None = None,
 ) -> Progress:
     """Carry out a plan and return the final progress.
 
+    NaN or infinity in what arithmetic reads is an InputError, unless ``let_through`` is given: then the stored tensors
+    that hold some are added to it, and the run goes on.
+
     Raises what a reader, a writer or a kernel raised first, or KeyboardInterrupt, after every worker has ended.
     """
-    run = _Run(plan, reader, writer)
+    run = _Run(plan, reader, writer, let_through)
     threads_before = torch.get_num_threads()
     one_torch_thread()
     threads = [threading.Thread(target=run.work, name=f"plait-{index}") for index in range(plan.workers)]
@@ -81,8 +91,10 @@ def execute(
 class _Run:
     """The shared state of one execution."""
 
-    def __init__(self, plan: Plan, reader: TensorReader, writer: TensorWriter) -> None:
-        self.plan, self.reader, self.writer = plan, reader, writer
+    def __init__(
+        self, plan: Plan, reader: TensorReader, writer: TensorWriter, let_through: set[StoredTensor] | None
+    ) -> None:
+        self.plan, self.reader, self.writer, self.let_through = plan, reader, writer, let_through
         self.feed = Feed(plan)
         self.ended = threading.Event()
         self.error: BaseException | None = None
@@ -95,6 +107,13 @@ class _Run:
         with self._lock:
             self._read_bytes += read_bytes
             self._written_bytes += written_bytes
+
+    def found_nonfinite(self, tensor: StoredTensor, tile: Tile, data: torch.Tensor) -> None:
+        """Stop at NaN or infinity in a tile of a stored tensor, or take note of it where it is let through."""
+        if self.let_through is None:
+            raise refuse(tensor, data, tile.lo)
+        with self._lock:
+            self.let_through.add(tensor)
 
     def progress(self) -> Progress:
         data_written = self.plan.bytes_written - self.plan.header_bytes
@@ -131,7 +150,8 @@ class _Step:
     """One op of a pass, with everything that is the same for all tiles of a tensor that have the same size.
 
     ``out`` is what the op makes (1-D): a value, a partial, or for a write the bytes that go out. ``moved`` has, for
-    each name of a copied tensor, where the bytes have to be to go past the page cache.
+    each name of a copied tensor, where the bytes have to be to go past the page cache. ``looked_into`` is what a load
+    or a write looks into for NaN and infinity, None where it does not.
     """
 
     node: Node
@@ -141,6 +161,7 @@ class _Step:
     scratch: torch.Tensor
     attrs: dict[str, Any]
     moved: dict[str, torch.Tensor]
+    looked_into: torch.Tensor | None
 
 
 class _Worker:
@@ -184,10 +205,16 @@ class _Worker:
         for step in self._steps:
             if step.kernel is None:
                 offset_bytes = tile.lo * step.node.spec.dtype.itemsize
+                data = step.looked_into
                 if step.node.op.name == "load":
-                    self._run.reader.read_into(island.leaf(step.node), offset_bytes, step.out)
+                    leaf = island.leaf(step.node)
+                    self._run.reader.read_into(leaf, offset_bytes, step.out)
                     read_bytes += step.out.numel()
+                    if data is not None and not all_finite(data):
+                        self._run.found_nonfinite(leaf, tile, data)
                 else:
+                    if data is not None and not all_finite(data):
+                        canonical(data)
                     self._write(step, outputs, offset_bytes)
                     written_bytes += step.out.numel() * len(outputs)
                 continue
@@ -213,23 +240,27 @@ class _Worker:
             for slot in arena.slots
         }
         nothing = self._arena[:0]
+        computed = not island.plan.program.is_copy
+        watched = looked_into(island.plan.passes, island.pass_index) if computed else frozenset()
         values: dict[Node, torch.Tensor] = dict(island.results)
         steps: list[_Step] = []
         for node in current.nodes:
             place, scratch = memory.get((node, "value"), nothing), memory.get((node, "scratch"), nothing)
             ins = [values[source] for source in node.inputs]
-            attrs, moved = island.attrs(node), {}
+            attrs, moved, looked = island.attrs(node), {}, None
             dtype = node.spec.dtype
             size_bytes = tile.elements * dtype.itemsize
             offset_bytes = tile.lo * dtype.itemsize
             if node.op.name == "write":
                 out = ins[0].view(torch.uint8)
+                looked = ins[0] if computed and self._run.let_through is not None else None
                 if scratch.numel():
                     places = {name: self._run.plan.places[name].offset_bytes + offset_bytes for name in island.outputs}
                     moved = {name: _in_phase(scratch, at, size_bytes, dtype.itemsize) for name, at in places.items()}
             elif node.op.name == "load":
                 out = _in_phase(place, island.leaf(node).offset_bytes + offset_bytes, size_bytes, dtype.itemsize)
                 values[node] = out.view(dtype)
+                looked = values[node] if node in watched else None
             elif node.op.reduction is not None:
                 specs = [source.spec for source in node.inputs]
                 spec = node.op.reduction.partial_spec(specs, tile.elements, current.block_elements)
@@ -241,7 +272,7 @@ class _Worker:
                 values[node] = out = _in_phase(place, at, size_bytes, dtype.itemsize).view(dtype)
             else:
                 values[node] = out = place[:size_bytes].view(dtype)
-            steps.append(_Step(node, node.op.kernel, out, ins, scratch, attrs, moved))
+            steps.append(_Step(node, node.op.kernel, out, ins, scratch, attrs, moved, looked))
         return steps
 
 

@@ -125,16 +125,22 @@ class Merge:
         )
 
     def run(
-        self, *, workers: int = 1, tile_elements: int | None = None, budget_bytes: int | None = PLENTY_BYTES
+        self,
+        *,
+        workers: int = 1,
+        tile_elements: int | None = None,
+        budget_bytes: int | None = PLENTY_BYTES,
+        let_through: set[StoredTensor] | None = None,
     ) -> dict[str, torch.Tensor]:
         """The merged tensors."""
-        return self.carry_out(self.plan(workers=workers, tile_elements=tile_elements, budget_bytes=budget_bytes))
+        plan = self.plan(workers=workers, tile_elements=tile_elements, budget_bytes=budget_bytes)
+        return self.carry_out(plan, let_through)
 
-    def carry_out(self, plan: Plan) -> dict[str, torch.Tensor]:
+    def carry_out(self, plan: Plan, let_through: set[StoredTensor] | None = None) -> dict[str, torch.Tensor]:
         """The merged tensors of a plan made before."""
         specs = {name: island.spec for island in plan.graph.islands for name in island.outputs}
         writer = MemoryWriter(specs)
-        execute(plan, MemoryReader(self.models), writer)
+        execute(plan, MemoryReader(self.models), writer, let_through=let_through)
         return writer.tensors()
 
 

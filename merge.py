@@ -263,7 +263,7 @@ class MergePlan:
             shards=self._shard_facts,
             warnings=self.warnings
             + tuple(
-                f"{reference}: {len(names)} tensors hold NaN or infinity, let through: {format_names(names)}"
+                f"{reference}: NaN or infinity let through in {format_names(names)}"
                 for reference, names in nonfinite.items()
             ),
         )

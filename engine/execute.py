@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 
 from .feed import Feed, OpenIsland, Task
@@ -127,8 +128,10 @@ class _Run:
         )
 
     def work(self) -> None:
+        # Where NaN is let through, numpy has nothing to say about it.
+        quiet: Literal["ignore"] | None = None if self.let_through is None else "ignore"
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), np.errstate(all=quiet):
                 one_torch_thread()
                 worker = _Worker(self)
                 while (task := self.feed.take()) is not None:

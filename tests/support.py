@@ -175,6 +175,25 @@ def family(
     return found
 
 
+def typical(name: str, models: Mapping[str, Tensors]) -> Merge:
+    """A merge that computes, with every parameter at its default or at a half where it has to be given."""
+    method = methods()[name]
+    given: dict[str, dict[str, Any]] = {"model": {}, "tensor": {}}
+    for param in method.params:
+        if param.required:
+            given[param.scope][param.name] = 0.5
+    if method.param("density") is not None:
+        given["model"]["density"] = 0.5
+    if method.name == "passthrough":
+        given["model"]["scale"] = 0.5
+    if method.param("rescale") is not None:
+        given["tensor"]["rescale"] = "l1"
+    own = 0 if method.excludes_base or method.base != "required" else 1
+    count = min(max(method.min_inputs - own, 3), (method.max_inputs or 4) - own)
+    entries = [(f"m{index}", given["model"]) for index in range(count)]
+    return Merge(name, models, entries, "base" if method.base == "required" else None, given["tensor"])
+
+
 # ------------------------------------------------------------------------------------------------ any parameters
 
 _USUAL = (-0.75, 0.0, 0.25, 0.5, 0.53, 1.0, 1.5)

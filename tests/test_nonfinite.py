@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import random
@@ -25,11 +26,24 @@ if TYPE_CHECKING:
 
     from plait.engine.model import StoredTensor
 
-SHAPES = {"matrix": (389, 523), "vector": (4097,), "cube": (7, 13, 47)}
+SHAPES = {"matrix": (311, 427), "vector": (4097,)}
 WHOLE = 1 << 18
 BAD = {"NaN": math.nan, "infinity": math.inf, "-infinity": -math.inf}
 DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@functools.cache
+def clean_models(dtypes: tuple[torch.dtype, ...]) -> dict[str, dict[str, torch.Tensor]]:
+    """A base and models over SHAPES; not to be written to."""
+    return family(SHAPES, dtypes, seed=1)
+
+
+def own_models(dtypes: tuple[torch.dtype, ...]) -> dict[str, dict[str, torch.Tensor]]:
+    """The same, to be written to."""
+    return {
+        ref: {name: each.clone() for name, each in tensors.items()} for ref, tensors in clean_models(dtypes).items()
+    }
 
 
 def references(merge: Merge) -> list[str]:
@@ -58,7 +72,7 @@ def spoil(models: dict[str, dict[str, torch.Tensor]], ref: str, tensor: str, see
 @pytest.mark.parametrize("name", methods())
 def test_every_method_says_which_model_and_tensor_and_where(name: str, dtype: torch.dtype, what: str) -> None:
     chance = random.Random(f"{name} {dtype} {what}")
-    models = family(SHAPES, (dtype,) * 5, seed=1)
+    models = own_models((dtype,) * 5)
     merge = typical(name, models)
     ref, tensor = chance.choice(references(merge)), chance.choice(list(SHAPES))
     place = [chance.randrange(extent) for extent in SHAPES[tensor]]
@@ -112,7 +126,7 @@ def test_one_is_seen_wherever_it_is(elements: int, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("name", methods())
 def test_every_load_is_looked_into_once_and_first_of_all(name: str) -> None:
-    plan = typical(name, family(SHAPES, (torch.bfloat16,) * 5)).plan()
+    plan = typical(name, clean_models((torch.bfloat16,) * 5)).plan()
     for program in plan.programs.values():
         passes = program.passes
         looked = [looked_into(passes, index) for index in range(len(passes))]
@@ -148,11 +162,11 @@ def test_a_copy_is_a_copy() -> None:
 
 
 @pytest.mark.parametrize("name", methods())
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_what_is_let_through_gives_the_same_bytes_for_all_tiles_and_workers(name: str, data: st.DataObject) -> None:
     dtypes = data.draw(st.sampled_from([(dtype,) * 5 for dtype in DTYPES] + [(DTYPES[0], *DTYPES)]))
-    models = family(SHAPES, dtypes, seed=2)
+    models = own_models(dtypes)
     merge = data.draw(merges(methods()[name], models, dtype=data.draw(st.sampled_from([None, "bfloat16", "float16"]))))
     ref = data.draw(st.sampled_from(references(merge)))
     for seed, tensor in enumerate(("matrix", "vector")):
@@ -171,7 +185,7 @@ def test_what_is_let_through_gives_the_same_bytes_for_all_tiles_and_workers(name
 
 @pytest.mark.parametrize("name", methods())
 def test_every_method_gets_through_with_its_usual_settings(name: str) -> None:
-    models = family(SHAPES, (torch.bfloat16,) * 5, seed=3)
+    models = own_models((torch.bfloat16,) * 5)
     merge = typical(name, models)
     clean = merge.run()
     ref = references(merge)[-1]
@@ -253,7 +267,6 @@ def test_the_command_line_refuses_and_lets_through(tmp_path: Path) -> None:
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"error: {refs[0]}: lm_head.weight [40, 16] holds -infinity at [0, 0]; ")
     assert "--allow-nonfinite" in last
-    assert plait("run", "recipe.yml", "--dry-run", "--allow-nonfinite", cwd=tmp_path).returncode == 0
     done = plait("run", "recipe.yml", "out", "--overwrite", "--allow-nonfinite", "--json", cwd=tmp_path)
     assert done.returncode == 0
     warning = f"{refs[0]}: NaN or infinity let through in lm_head.weight"

@@ -12,7 +12,7 @@ TYPED_MODULES := $(patsubst %.py,plait.%,$(filter-out __init__.py,$(wildcard *.p
 TYPED_SCRIPTS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types check bench wheel clean
+.PHONY: help demo test test-all lint types check docs bench wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,11 @@ types: $(READY) ## strict types over the package and the benchmarks
 		$(TYPED_ROOMS:%=-p plait.%) $(TYPED_MODULES:%=-m %) $(TYPED_SCRIPTS:%=-m %)
 
 check: lint types test ## what has to pass before a commit
+
+docs: $(READY) ## docs/methods.md anew, from what the methods declare
+	mkdir -p build
+	$(BIN)/plait methods --markdown > build/methods.md
+	mv build/methods.md docs/methods.md
 
 bench: $(READY) ## times and memory of a small merge over budgets and workers
 	$(BIN)/python benchmarks/memory_sweep.py --shape 100m

@@ -144,11 +144,16 @@ def inspect(
 def methods(
     name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="The page of the docs, docs/methods.md; or NAME's section of it.")
+    ] = False,
 ) -> None:
     """List the merge methods, or show one with its parameters."""
     from . import ops as _registered
     from .engine.methoddef import methods as all_methods
     from .engine.suggest import closest, did_you_mean
+    from .engine.trial import try_out
+    from .views import method_page
     from .views import methods as methods_view
 
     assert _registered
@@ -158,12 +163,17 @@ def methods(
             f"there is no method {name!r}; {did_you_mean(closest(name, known)) or 'plait methods lists them'}"
         )
     chosen = known if name is None else {name: known[name]}
+    trials = {method.name: try_out(method) for method in chosen.values()}
     if as_json:
-        _print_json({"methods": [methods_view.as_json(method) for method in chosen.values()]})
+        _print_json({"methods": [methods_view.as_json(method, trials[method.name]) for method in chosen.values()]})
+    elif markdown:
+        text = method_page.page(known, trials) if name is None else method_page.section(known[name], trials[name])
+        # A page of the docs is a file: UTF-8, whatever a terminal here would take.
+        sys.stdout.buffer.write(text.encode())
     elif name is None:
-        methods_view.show_all(known)
+        methods_view.show_all(known, trials)
     else:
-        methods_view.show_one(known[name])
+        methods_view.show_one(known[name], trials[name])
 
 
 @app.command()

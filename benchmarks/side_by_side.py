@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from measure import BENCHMARKS, Measurement, ensure_family, machine, measure, median, model_bytes, warm
-from recipes import METHODS, recipe_text
+from recipes import DEFAULT_METHODS, METHODS, recipe_text
 from rich.console import Console
 from rich.table import Table
 
@@ -177,7 +177,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--shape", default="1b", help="shape of the family, see checkpoints.py")
     parser.add_argument("--family", type=Path, help="folder of base, ft1, ft2; written if missing")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--methods", nargs="+", default=list(DEFAULT_METHODS), choices=METHODS)
     parser.add_argument("--tools", nargs="+", default=["plait", "mergekit", "floor"])
     parser.add_argument("--memory", help="plait's --memory")
     parser.add_argument("--workers", help="plait's --workers")

@@ -43,7 +43,8 @@ class Progress:
     @property
     def share(self) -> float:
         """Part of all bytes that is done, 0 to 1."""
-        return (self.bytes_read + self.bytes_written) / self.bytes_total if self.bytes_total else 1.0
+        # A wrong guess means reading a tensor once more than planned.
+        return min((self.bytes_read + self.bytes_written) / self.bytes_total, 1.0) if self.bytes_total else 1.0
 
 
 Callback: TypeAlias = Callable[[Progress], None]
@@ -208,16 +209,12 @@ class _Worker:
         for step in self._steps:
             if step.kernel is None:
                 offset_bytes = tile.lo * step.node.spec.dtype.itemsize
-                data = step.looked_into
                 if step.node.op.name == "load":
-                    leaf = island.leaf(step.node)
-                    self._run.reader.read_into(leaf, offset_bytes, step.out)
+                    self._read(step, island, current, tile)
                     read_bytes += step.out.numel()
-                    if data is not None and not all_finite(data):
-                        self._run.found_nonfinite(leaf, tile, data)
                 else:
-                    if data is not None and not all_finite(data):
-                        canonical(data)
+                    if step.looked_into is not None and not all_finite(step.looked_into):
+                        canonical(step.looked_into)
                     self._write(step, outputs, offset_bytes)
                     written_bytes += step.out.numel() * len(outputs)
                 continue
@@ -227,6 +224,23 @@ class _Worker:
                 with island.lock:
                     reduction.fold(island.states[step.node], step.out, tile, current.block_elements)
         self._run.count(read_bytes, written_bytes)
+
+    def _read(self, step: _Step, island: OpenIsland, current: Pass, tile: Tile) -> None:
+        """Read a tile's elements, one after the other, and look into them."""
+        leaf, itemsize = island.leaf(step.node), step.node.spec.dtype.itemsize
+        first = 0
+        for part in current.ranges(tile):
+            size_bytes = part.elements * itemsize
+            self._run.reader.read_into(leaf, part.lo * itemsize, step.out[first : first + size_bytes])
+            first += size_bytes
+        data = step.looked_into
+        if data is None or all_finite(data):
+            return
+        first = 0
+        for part in current.ranges(tile):
+            if not all_finite(piece := data[first : first + part.elements]):
+                self._run.found_nonfinite(leaf, part, piece)
+            first += part.elements
 
     def _write(self, step: _Step, outputs: tuple[str, ...], offset_bytes: int) -> None:
         """Write a tile under each of the names."""

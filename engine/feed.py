@@ -64,7 +64,30 @@ class OpenIsland:
         return tile
 
     def end_pass(self) -> bool:
-        """Finish the pass's reductions and go to the next; True if that was the last one."""
+        """Finish the pass's reductions and go to the next that is needed; True if that was the last one."""
+        self._conclude()
+        self.pass_index += 1
+        while self.pass_index < len(self.plan.passes):
+            self._begin_pass()
+            if self._is_needed():
+                return False
+            self._conclude()
+            self.pass_index += 1
+        return True
+
+    def _is_needed(self) -> bool:
+        current = self.plan.passes[self.pass_index]
+        if not current.optional:
+            return True
+        for node in current.reductions:
+            assert node.op.reduction is not None
+            assert node.op.reduction.needed is not None
+            if node.op.reduction.needed([self.results[source] for source in node.inputs if source.settled]):
+                return True
+        return False
+
+    def _conclude(self) -> None:
+        """The results of the pass's reductions and of the state ops that follow from them."""
         for node, state in self.states.items():
             assert node.op.reduction is not None
             node.op.reduction.finish(state, self._new_result(node))
@@ -78,11 +101,6 @@ class OpenIsland:
                 node.op.kernel(self._new_result(node), states, _NO_SCRATCH, whole, **self.attrs(node))
             except InputError as error:
                 raise InputError(f"{self.outputs[0]}: {error}") from None
-        self.pass_index += 1
-        if self.pass_index == len(self.plan.passes):
-            return True
-        self._begin_pass()
-        return False
 
     def _new_result(self, node: Node) -> torch.Tensor:
         result = self.results[node] = torch.empty(node.spec.shape, dtype=node.spec.dtype)

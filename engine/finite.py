@@ -38,8 +38,8 @@ def looked_into(passes: Sequence[Pass], index: int) -> frozenset[Node]:
     As early as can be, so that no threshold or norm is made of NaN before anybody says so; and once, because it
     costs a walk over the tile.
     """
-    # A pass may come to read only some tiles; it looks into them, and leaves the load to the next pass all the same.
-    seen = {load for each in passes[:index] if not getattr(each, "sampled", False) for load in each.loads}
+    # A pass that reads a sample, or that may be left out, looks too, and leaves the load to the next all the same.
+    seen = {load for each in passes[:index] if not (each.sampled or each.optional) for load in each.loads}
     return frozenset(load for load in passes[index].loads if load not in seen)
 
 

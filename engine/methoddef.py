@@ -6,12 +6,15 @@ suggestions, `plait methods`, the docs and the tests read the declaration; nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from .graph import Node, TensorSpec
 
@@ -28,7 +31,8 @@ class Param:
     ``scope`` is ``model`` for a value per input model and ``tensor`` for one per output tensor (the latter is
     not looked for in a ``models:`` entry or a slice's source). ``default`` None means that the parameter may
     be absent, unless ``required``. ``low`` and ``high`` bound a number, inclusive. ``choices`` are the words a
-    ``choice`` accepts; booleans among them are written ``true`` and ``false``.
+    ``choice`` accepts; booleans among them are written ``true`` and ``false``. ``example`` is a value to show the
+    method with, where neither the default nor, if required, a half would do.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Param:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    example: Value | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,9 @@ class MergeInputs:
 
 
 Build: TypeAlias = Callable[[MergeInputs], "Node"]
+Array: TypeAlias = "NDArray[np.float64]"
+Settings: TypeAlias = Mapping[str, Any]
+Reference: TypeAlias = "Callable[[Array | None, Sequence[Array], Settings, Sequence[Settings]], Array]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +104,9 @@ class MethodDef:
 
     ``build`` returns a weight in ``MergeInputs.compute``, or a load node where the stored tensor passes
     unchanged. ``excludes_base``: a base listed among the models is left out (methods that work on task vectors).
+    ``family`` is the first line of the docstring of the module that the method stands in. ``reference`` is the
+    definition once more, slow and plain, for tests to compare with: from the base, the models, the tensor's
+    parameters and those of each model to the merged tensor, all whole and in float64.
     """
 
     name: str
@@ -108,6 +119,8 @@ class MethodDef:
     max_inputs: int | None
     paper: str
     formula: str
+    family: str = ""
+    reference: Reference | None = None
 
     def param(self, name: str) -> Param | None:
         """The declaration of a parameter, or None."""
@@ -127,19 +140,35 @@ def method(
     max_inputs: int | None = None,
     paper: str = "",
     formula: str = "",
+    reference: Reference | None = None,
 ) -> Callable[[Build], Build]:
     """Register a function as a merge method; the first line of its docstring is the summary."""
 
     def register(build: Build) -> Build:
         if name in _METHODS:
             raise ValueError(f"method {name!r} is defined twice")
-        summary = (build.__doc__ or "").strip().splitlines()[0].rstrip(".")
         _METHODS[name] = MethodDef(
-            name, summary, build, params, base, excludes_base, min_inputs, max_inputs, paper, formula
+            name,
+            _first_line(build),
+            build,
+            params,
+            base,
+            excludes_base,
+            min_inputs,
+            max_inputs,
+            paper,
+            formula,
+            _first_line(sys.modules.get(build.__module__)),
+            reference,
         )
         return build
 
     return register
+
+
+def _first_line(documented: object) -> str:
+    """The first line of a docstring, without its full stop."""
+    return (documented.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
 def methods() -> Mapping[str, MethodDef]:

@@ -71,12 +71,18 @@ class Reduction:
     it into the tensor's state, one caller at a time; ``finish(state, out)`` writes the result, a tensor of the
     node's spec, once every tile is in. The first two specs are those of ``(inputs, elements, block_elements)``
     for a tile of so many elements and for the whole tensor.
+
+    ``sampled``: a guess from a part of the tensor is enough; the part is fixed by the tensor's size alone.
+    ``needed(states)``, given the node's inputs that are states, says whether there is anything to do: a pass whose
+    reductions all have one and say no is not walked, and their results are those of no tile at all.
     """
 
     partial_spec: Callable[[Sequence[TensorSpec], int, int], TensorSpec]
     state_spec: Callable[[Sequence[TensorSpec], int, int], TensorSpec]
     fold: Callable[[torch.Tensor, torch.Tensor, Tile, int], None]
     finish: Callable[[torch.Tensor, torch.Tensor], None]
+    sampled: bool = False
+    needed: Callable[[Sequence[torch.Tensor]], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

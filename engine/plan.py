@@ -50,8 +50,13 @@ class ProgramPlan:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes that one tensor's run reads, over all passes."""
-        return sum(load.spec.size_bytes for each in self.passes for load in each.loads)
+        """Bytes that one tensor's run reads, over all passes, if every guess is right."""
+        return sum(each.bytes_read for each in self.passes if not each.optional)
+
+    @property
+    def readings(self) -> int:
+        """How often the inputs are read in full."""
+        return sum(not each.sampled and not each.optional for each in self.passes)
 
     def tile_elements(self, pass_index: int) -> int:
         """Elements of a full tile of a pass."""
@@ -102,8 +107,8 @@ class Plan:
 
     @property
     def passes(self) -> int:
-        """The most passes over any tensor."""
-        return max((len(plan.passes) for plan in self.programs.values()), default=0)
+        """The most often that any tensor's inputs are read in full."""
+        return max((plan.readings for plan in self.programs.values()), default=0)
 
     @property
     def open_islands(self) -> int:

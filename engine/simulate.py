@@ -43,7 +43,7 @@ def simulate(plan: Plan) -> Iterator[Moment]:
             live_bytes, tiles = peaks[key]
             workers = min(plan.workers, tiles)
             held_bytes += state_bytes(current)
-            done_bytes += sum(load.spec.size_bytes for load in current.loads)
+            done_bytes += 0 if current.optional else current.bytes_read
             if index == len(program.passes) - 1:
                 done_bytes += island.spec.size_bytes * len(island.outputs)
             yield Moment(island.name, index, workers, workers * live_bytes, held_bytes, done_bytes)

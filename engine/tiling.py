@@ -3,6 +3,7 @@
 A pass reads the inputs once. ``element`` ops are cut anywhere and ``row`` ops between rows; a ``reduce`` ends a
 pass, because what depends on it can only start when every tile is in; ``whole`` takes the tensor in one tile.
 What a later pass needs of an earlier one's values is computed again: reading twice is cheap, keeping is not.
+A pass of guesses reads a sample only, and a pass that makes up for a wrong guess is walked where there was one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ Granularity: TypeAlias = Literal["element", "row", "whole"]
 
 TILE_ALIGN_ELEMENTS = 1 << 12
 """Tiles of element passes start at multiples of this, which keeps file ranges aligned to pages."""
+
+SAMPLE_RUNS, SAMPLE_RUN_ELEMENTS = 128, 1 << 11
+"""A sample is so many runs of so many elements, spread evenly: rows of a weight matrix differ a lot."""
+
+SAMPLE_ELEMENTS = SAMPLE_RUNS * SAMPLE_RUN_ELEMENTS
+"""Elements of a sample; a tensor that has no more is its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +63,38 @@ class Pass:
         """Elements of a reduction's block: fixed by the program, never by the budget."""
         return max(self.spec.row_elements, 1) if self.granularity == "row" else REDUCE_BLOCK_ELEMENTS
 
+    @cached_property
+    def sampled(self) -> bool:
+        """Whether a sample is enough for everything that the pass is for."""
+        return all(node.op.reduction is not None and node.op.reduction.sampled for node in self.targets)
+
+    @cached_property
+    def optional(self) -> bool:
+        """Whether the pass is walked only where one of its reductions turns out to be needed."""
+        return all(node.op.reduction is not None and node.op.reduction.needed is not None for node in self.targets)
+
+    @cached_property
+    def elements(self) -> int:
+        """Elements that the tiles cover: all of the tensor's, or those of the sample."""
+        return min(self.spec.elements, SAMPLE_ELEMENTS) if self.sampled else self.spec.elements
+
+    @cached_property
+    def bytes_read(self) -> int:
+        """Bytes that a walk over the tiles reads."""
+        return sum(self.elements * load.spec.dtype.itemsize for load in self.loads)
+
+    def ranges(self, tile: Tile) -> Iterator[Tile]:
+        """Where in the tensor a tile's elements are; a tile of a sample counts its runs as if nothing lay between."""
+        if self.elements == self.spec.elements:
+            yield tile
+            return
+        for run in range(tile.lo // SAMPLE_RUN_ELEMENTS, tile.hi // SAMPLE_RUN_ELEMENTS):
+            start = run * self.spec.elements // SAMPLE_RUNS // SAMPLE_RUN_ELEMENTS * SAMPLE_RUN_ELEMENTS
+            yield Tile(start, start + SAMPLE_RUN_ELEMENTS)
+
     def tile_elements(self, target_elements: int) -> int:
-        """Elements of a full tile when about ``target_elements`` are wanted; at most the whole tensor."""
-        total = self.spec.elements
+        """Elements of a full tile when about ``target_elements`` are wanted; at most all of them."""
+        total = self.elements
         if self.granularity == "whole" or total <= target_elements:
             return total
         if self.granularity == "row":
@@ -69,7 +105,7 @@ class Pass:
 
     def tiles(self, tile_elements: int) -> Iterator[Tile]:
         """The tiles, in order. An empty tensor has one empty tile, so that it is written too."""
-        total = self.spec.elements
+        total = self.elements
         if total == 0:
             yield Tile(0, 0)
         for lo in range(0, total, max(tile_elements, 1)):
@@ -77,16 +113,20 @@ class Pass:
 
     def tile_count(self, tile_elements: int) -> int:
         """How many tiles there are."""
-        return max(align_up(self.spec.elements, max(tile_elements, 1)) // max(tile_elements, 1), 1)
+        return max(align_up(self.elements, max(tile_elements, 1)) // max(tile_elements, 1), 1)
 
 
 def cut(program: Program) -> tuple[Pass, ...]:
     """The passes of a program, in order; the last one writes."""
     level: dict[Node, int] = {}
+    guessing = any(node.op.reduction is not None and node.op.reduction.sampled for node in program.nodes)
     for node in program.nodes:
         # A state op belongs to the pass that its states come from; everything else waits for the pass to end.
         waits = node.op.locality != "state"
         level[node] = max((level[source] + (source.settled and waits) for source in node.inputs), default=0)
+        if guessing and node.op.reduction is not None and not node.op.reduction.sampled:
+            # Guesses come first, in a pass of their own: it need not read everything.
+            level[node] = max(level[node], 1)
     last = level[program.root]
     targets: list[list[Node]] = [[] for _ in range(last + 1)]
     conclusions: list[list[Node]] = [[] for _ in range(last + 1)]
@@ -95,7 +135,9 @@ def cut(program: Program) -> tuple[Pass, ...]:
             (conclusions if node.op.locality == "state" else targets)[level[node]].append(node)
     targets[last].append(program.root)
     return tuple(
-        _make_pass(program, tuple(group), tuple(states)) for group, states in zip(targets, conclusions, strict=True)
+        _make_pass(program, tuple(group), tuple(states))
+        for group, states in zip(targets, conclusions, strict=True)
+        if group
     )
 
 

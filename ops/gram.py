@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float64]
 
-_LANES = 1 << 12
+_LANES = 1 << 13
 """Partial sums of a dot product that run side by side: few enough for a core's cache, for any number of inputs."""
 
 

@@ -95,7 +95,6 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
 
 STATES: Mapping[str, Sequence[int]] = {
     "match_l1": (1, 2),
-    "locate": (0, 1),
     **plain_select.STATES,
     **plain_overlap.STATES,
     **plain_gram.STATES,

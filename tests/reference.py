@@ -1,7 +1,7 @@
 """What every method is defined to be: whole tensors, float64, straight from the formulas.
 
 Nothing here shares code with the engine or the ops, and nothing is fast. A new method is one function more in
-METHODS; the accuracy tests find it there by its name.
+METHODS, unless it brings its definition along; the accuracy tests find it there by its name.
 """
 
 from __future__ import annotations
@@ -218,7 +218,8 @@ def _certain(value: Array, origin: Array, magnitude: Array) -> Answer:
     return Answer(value, origin, magnitude, np.zeros(value.shape, dtype=np.bool_))
 
 
-import reference_overlap  # noqa: E402 -- it is made of the parts above
+import reference_declared  # noqa: E402 -- it is made of the parts above
+import reference_overlap  # noqa: E402 -- likewise
 import reference_ranks  # noqa: E402 -- likewise
 import reference_spheres  # noqa: E402 -- likewise
 
@@ -228,6 +229,7 @@ METHODS: Mapping[str, Callable[[Question], Answer]] = {
     "linear": linear,
     "passthrough": passthrough,
     "task_arithmetic": plain_sum(keep_all),
+    **reference_declared.METHODS,
     **reference_overlap.METHODS,
     **reference_ranks.METHODS,
     **reference_spheres.METHODS,
@@ -235,6 +237,7 @@ METHODS: Mapping[str, Callable[[Question], Answer]] = {
 
 ON_TASK_VECTORS = frozenset({"dare_linear", "dare_ties", "task_arithmetic"}) | reference_ranks.ON_TASK_VECTORS
 ON_TASK_VECTORS |= reference_overlap.ON_TASK_VECTORS | reference_spheres.ON_TASK_VECTORS
+ON_TASK_VECTORS |= reference_declared.ON_TASK_VECTORS
 """The methods in which a base listed among the models does not count."""
 
 

@@ -284,6 +284,8 @@ def test_methods_are_listed_and_shown(say: Callable[..., Said]) -> None:
     shown = say("methods", "dare_ties")
     assert all(word in shown.out for word in ("dare_ties", "density", "weight", "rescale", "arXiv:2311.03099"))
     assert {method["name"] for method in say("methods", "--json").report["methods"]} >= METHODS
+    page = say("methods", "--markdown").out
+    assert say("methods", "dare_ties", "--markdown").out in page
 
 
 def test_inspect_shows_what_a_folder_holds(here: Path, say: Callable[..., Said]) -> None:

@@ -29,7 +29,7 @@ DEFINITIONS = frozenset({"errors", "graph", "methoddef", "model", "opdef", "reci
 
 OPS_MAY_IMPORT = frozenset({"errors", "graph", "methoddef", "opdef", "units"})
 LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "recipe", "units"})
-VIEWS_MAY_IMPORT = DEFINITIONS | {"execute", "plan"}  # the plan of a merge, and how far a run is
+VIEWS_MAY_IMPORT = DEFINITIONS | {"execute", "plan", "trial"}  # a merge's plan, how far a run is, a method's cost
 
 LIBRARIES = {
     # What a room needs beyond Python itself, torch and numpy. Formats belong to loaders, the screen to views.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import reference
+import reference_declared
 import reference_overlap
 import reference_spheres
 import torch
@@ -94,6 +95,7 @@ def _cases() -> Iterator[tuple[str, Settings, list[dict[str, Any]]]]:
         edges = _sparse((0.6, 0.0), (0.4, 1.0), (0.5, 1e-9), (0.3, 0.5), (0.2, -0.1))
         gamma = {} if name == "ties" else {"gamma": 0.1}
         yield name, {"rescale": rescale, "normalize": True, "lambda": 1.3, **gamma}, edges
+    yield from reference_declared.CASES
     yield from reference_spheres.CASES
     yield from reference_overlap.CASES
     for scale in ({}, {"scale": 1}, {"scale": 2.5}, {"scale": -1 / 3}, {"scale": 0}):

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from plait.engine.plan import Plan
 
 SHAPES = {
-    "matrix": (389, 523),  # four blocks of a reduction, the last one short
+    "matrix": (521, 523),  # five blocks of a reduction, the last one short, and a little more than a sample
     "rows": (9001, 3),
     "vector": (4097,),
     "cube": (7, 13, 47),
     "single": (1,),
     "empty": (5, 0),
 }
-WHOLE = 1 << 18
+WHOLE = 1 << 19
 TILE_ELEMENTS = (1 << 12, 5 << 12, 1 << 16, 1 << 17)
 WORKERS = (2, 4)
 
@@ -83,14 +83,14 @@ def test_the_tile_sizes_of_these_tests_are_different_cuts() -> None:
     entries = [(ref, {"weight": 0.5, "density": 0.5}) for ref in ("m0", "m1")]
     plain = Merge("dare_ties", models, entries, "base")
     found = [cuts(plain.plan(tile_elements=tile_elements)) for tile_elements in (*TILE_ELEMENTS, WHOLE)]
-    assert [max(tiles for name, _, tiles in each if name == "matrix") for each in found] == [50, 10, 4, 2, 1]
+    assert [max(tiles for name, _, tiles in each if name == "matrix") for each in found] == [67, 14, 5, 3, 1]
     reducing = Merge("dare_ties", models, entries, "base", {"rescale": "l1"})
     found = [cuts(reducing.plan(tile_elements=tile_elements)) for tile_elements in (*TILE_ELEMENTS, WHOLE)]
     assert [{tiles for name, index, tiles in each if (name, index) == ("matrix", 0)} for each in found] == [
-        {4},
-        {4},
-        {4},
-        {2},
+        {5},
+        {5},
+        {5},
+        {3},
         {1},
     ]
 

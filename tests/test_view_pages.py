@@ -6,6 +6,7 @@ from checkpoints import Shape, write_family
 from plait import ops as _registered
 from plait.engine.execute import Progress
 from plait.engine.methoddef import methods as all_methods
+from plait.engine.trial import try_out
 from plait.loaders.checkpoint import open_model
 from plait.views import inspect, methods, progress
 from plait.views.layout import Row, clean, shorten, table, wrap
@@ -15,11 +16,14 @@ assert _registered  # importing ops is what makes the methods known
 
 
 def test_a_method_is_shown_with_every_parameter() -> None:
-    for method in all_methods().values():
-        text = "\n".join(line.plain for line in methods.page(method, 80))
+    trials = {name: try_out(method) for name, method in all_methods().items()}
+    for name, method in all_methods().items():
+        text = "\n".join(line.plain for line in methods.page(method, trials[name], 80))
         assert all(param.name in text and param.help.split()[0] in text for param in method.params)
         assert max(map(len, text.splitlines())) <= 80
-    listed = "\n".join(line.plain for line in methods.all_page(all_methods(), 80))
+        assert all(f"    {line}\n" in f"{text}\n" for line in trials[name].recipe.splitlines())
+    listed = "\n".join(line.plain for line in methods.all_page(all_methods(), trials, 60))
+    assert max(map(len, listed.splitlines())) <= 60
     assert all(name in listed for name in all_methods())
 
 

@@ -44,7 +44,7 @@ def how_it_runs(island: Island, plan: Plan) -> Text:
         how = f"the whole tensor at once, arena {format_bytes(program.arena_bytes)} a thread"
     else:
         how = f"tiles of {count(tile_elements, 'element')}, arena {format_bytes(program.arena_bytes)} a thread"
-    return Text(f"  {count(len(program.passes), 'pass', 'passes')}, {how}", "dim")
+    return Text(f"  {count(program.readings, 'pass', 'passes')}, {how}", "dim")
 
 
 def _rows(kind: Kind, island: Island, legend: Legend) -> Iterator[Row]:

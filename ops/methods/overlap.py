@@ -22,7 +22,11 @@ _NEAR = 1e-6
 
 @method(
     "nearswap",
-    params=(Param("t", "float", "tensor", "differences up to this size are taken over in full", required=True),),
+    params=(
+        Param(
+            "t", "float", "tensor", "differences up to this size are taken over in full", required=True, example=1e-4
+        ),
+    ),
     base="required",
     min_inputs=2,
     max_inputs=2,

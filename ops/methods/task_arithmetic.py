@@ -8,7 +8,7 @@ from ...engine.methoddef import MergeInputs, ModelInput, Param, method
 from ..elect import agree_sum, agree_weight, elect
 from ..elementwise import add, divide, is_zero, scale
 from ..reduce import abs_sum
-from ..select import drop_smallest, keep_largest, keep_smallest
+from ..select import drop_smallest, keep_largest
 from ..sparsify import drop, match_l1
 from .inputs import LAMBDA, task_vectors
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Sparsify = Callable[[Node, ModelInput], Node]
 
 _WEIGHT = Param("weight", "float", "model", "factor of this model's task vector", required=True)
-_DENSITY = Param("density", "float", "model", "share of the task vector that is kept", default=1.0)
+_DENSITY = Param("density", "float", "model", "share of the task vector that is kept", default=1.0, example=0.5)
 _INT8_MASK = Param("int8_mask", "bool", "tensor", "accepted, no effect", default=False)
 _RESCALE = ("true", "false", "l1", "density")
 
@@ -32,7 +32,7 @@ def _normalize(default: bool) -> Param:
 
 
 def _rescale(default: str) -> Param:
-    text = "make up for what was dropped: true, false, l1 (equal L1 norm) or density (divide by the density)"
+    text = "make up for what was dropped: l1 to an equal L1 norm, density by dividing by it"
     return Param("rescale", "choice", "tensor", text, default=default, choices=_RESCALE)
 
 
@@ -114,7 +114,7 @@ def _outliers(delta: Node, model: ModelInput) -> Node:
         return delta if density >= 1 else scale(delta, factor=0)
     top, target = int(model.number("gamma") * elements), int(density * elements)
     bottom = max(0, elements - target - top)
-    return drop_smallest(keep_smallest(delta, delta, bottom + target), delta, bottom)
+    return add(drop_smallest(delta, bottom), scale(drop_smallest(delta, bottom + target), factor=-1))
 
 
 def _matched(inputs: MergeInputs, sparsify: Sparsify) -> Sparsify:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from . import ops as _registered
 from .engine import host
-from .engine.compile import Compiled, compile_recipe, unused_by_model
+from .engine.compile import Compiled, compile_recipe, names_by_model
 from .engine.errors import InputError, RecipeError, UsageError
 from .engine.methoddef import methods
 from .engine.plan import make_plan
 from .engine.recipe_checks import unsupported
 from .engine.recipe_parser import parse_recipe
 from .engine.schedule import Place
-from .engine.units import parse_size
+from .engine.units import format_names, parse_size
 from .engine.unmatched import unmatched_filters
 from .loaders.checkpoint import locate, open_model
 from .loaders.writer import Shard, plan_shards
@@ -105,9 +105,8 @@ def plan(
         raise RecipeError(unmatched)
     warnings = [str(problem) for problem in (*parsed.warnings, *unmatched)]
     warnings += compiled.notes
-    for reference, unused in unused_by_model(compiled.graph.unused, models.values()).items():
-        shown = ", ".join(unused[:3]) + (f" and {len(unused) - 3} more" if len(unused) > 3 else "")
-        warnings.append(f"{reference}: {len(unused)} tensors are not used: {shown}")
+    for reference, unused in names_by_model(compiled.graph.unused, models.values()).items():
+        warnings.append(f"{reference}: {len(unused)} tensors are not used: {format_names(unused)}")
     return MergePlan(parsed, method, models, compiled, shards, made, tuple(warnings))
 
 

@@ -60,6 +60,13 @@ def run(
         typer.Option("--map", help="Use PATH wherever the recipe names REF (repeatable).", metavar="REF=PATH"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished folder.")] = False,
+    allow_nonfinite: Annotated[
+        bool,
+        typer.Option(
+            "--allow-nonfinite",
+            help="NaN and infinity in an input are let through; without it they stop the run, except in plain copies.",
+        ),
+    ] = False,
     tensor: Annotated[
         str | None, typer.Option(help="With --dry-run: the op graph of one output tensor.", metavar="NAME")
     ] = None,
@@ -105,9 +112,11 @@ def run(
     if not quiet and not as_json:
         result_view.show_start(merge, out)
     elif not quiet:
-        result_view.show_warnings(merge)
+        result_view.show_warnings(merge.warnings)
     with RunProgress(merge.plan.budget_bytes, resident_bytes, enabled=not quiet) as progress:
-        result = merge.run(out, overwrite=overwrite, progress=progress)
+        result = merge.run(out, overwrite=overwrite, allow_nonfinite=allow_nonfinite, progress=progress)
+    if not quiet:
+        result_view.show_warnings(result.warnings[len(merge.warnings) :])
     if as_json:
         _print_json(asdict(result))
     elif not quiet:

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .engine import host
-from .engine.compile import Compiled, unused_by_model
+from .engine.compile import Compiled, names_by_model
 from .engine.errors import OutputError
 from .engine.execute import Callback, Progress, execute
 from .engine.mapping import donor_of
-from .engine.units import format_bytes
+from .engine.units import format_bytes, format_names
 from .loaders.card import CardFacts, common_license, render_card
 from .loaders.config import output_config
 from .loaders.folder import OutputFolder, free_disk_bytes
 from .loaders.positioned_io import FilePool
 from .loaders.writer import INDEX_FILE, Shard, ShardWriter, index_of
+from .manifest import manifest_of
 from .version import VERSION
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from .engine.graph import Node
     from .engine.methoddef import MethodDef
-    from .engine.model import Model
+    from .engine.model import Model, StoredTensor
     from .engine.plan import Plan
     from .engine.recipe import ModelRef, Recipe
 
@@ -99,7 +100,7 @@ class MergePlan:
         counts: Counter[str] = Counter()
         for island in plan.graph.islands:
             counts.update(node.op.name for node in island.program.nodes)
-        unused = unused_by_model(plan.graph.unused, self.models.values())
+        unused = names_by_model(plan.graph.unused, self.models.values())
         return {
             "tensors": self.tensors,
             "ops": dict(sorted(counts.items())),
@@ -139,9 +140,17 @@ class MergePlan:
             ]
         )
 
-    def run(self, out: str | Path, *, overwrite: bool = False, progress: Callback | None = None) -> MergeResult:
+    def run(
+        self,
+        out: str | Path,
+        *,
+        overwrite: bool = False,
+        allow_nonfinite: bool = False,
+        progress: Callback | None = None,
+    ) -> MergeResult:
         """Carry out the plan into a folder.
 
+        With ``allow_nonfinite``, NaN and infinity that arithmetic reads are a warning and no InputError.
         Raises UsageError (the folder), InputError, OutputError, or KeyboardInterrupt once all workers ended.
         """
         started = time.perf_counter()
@@ -162,13 +171,18 @@ class MergePlan:
                 FilePool(expected_bytes=expected, direct=direct) as files,
                 ShardWriter(folder.path, self.shards, files) as writer,
             ):
-                final = execute(self.plan, files, writer, progress)
+                let_through: set[StoredTensor] | None = set() if allow_nonfinite else None
+                final = execute(self.plan, files, writer, progress, let_through=let_through)
                 writer.finish()
                 bytes_written = writer.bytes_written
             folder.take_from(Path(self.donor.folder))
             folder.write_text("README.md", render_card(self._card_facts()))
-            result = self._result(out, final, bytes_written, time.perf_counter() - started)
-            folder.write_json("plait-manifest.json", self._manifest(result))
+            nonfinite = self._in_order(let_through or set())
+            result = self._result(out, final, bytes_written, time.perf_counter() - started, nonfinite)
+            folder.write_json(
+                "plait-manifest.json",
+                manifest_of(result, self.models, self.shards, allow_nonfinite=allow_nonfinite, nonfinite=nonfinite),
+            )
             # Last: with these two the folder is a model.
             if len(self.shards) > 1:
                 folder.write_json(INDEX_FILE, index_of(self.shards))
@@ -222,7 +236,15 @@ class MergePlan:
             version=VERSION,
         )
 
-    def _result(self, out: Path, final: Progress, bytes_written: int, seconds: float) -> MergeResult:
+    def _in_order(self, let_through: set[StoredTensor]) -> dict[str, list[str]]:
+        """Names of the tensors that hold NaN or infinity, by model reference; both as the models have them."""
+        models = self.models.values()
+        tensors = (stored for model in models for stored in model.tensors.values()) if let_through else ()
+        return names_by_model((stored for stored in tensors if stored in let_through), models)
+
+    def _result(
+        self, out: Path, final: Progress, bytes_written: int, seconds: float, nonfinite: Mapping[str, list[str]]
+    ) -> MergeResult:
         return MergeResult(
             output=str(out),
             recipe_sha256=self.recipe_sha256,
@@ -239,38 +261,12 @@ class MergePlan:
             seconds=round(seconds, 3),
             resumed=False,
             shards=self._shard_facts,
-            warnings=self.warnings,
+            warnings=self.warnings
+            + tuple(
+                f"{reference}: NaN or infinity let through in {format_names(names)}"
+                for reference, names in nonfinite.items()
+            ),
         )
-
-    def _manifest(self, result: MergeResult) -> dict[str, object]:
-        return {
-            "version": VERSION,
-            "seed": result.seed,
-            "recipe_sha256": result.recipe_sha256,
-            "inputs": [
-                {
-                    "reference": str(ref),
-                    "revision": ref.revision,
-                    "bytes": model.size_bytes,
-                    "files": [
-                        {"name": Path(file.path).name, "bytes": file.size_bytes, "header_sha256": file.header_sha256}
-                        for file in model.files
-                    ],
-                }
-                for ref, model in self.models.items()
-            ],
-            "predicted_peak_bytes": result.predicted_peak_bytes,
-            "measured_peak_bytes": result.measured_peak_bytes,
-            "seconds": result.seconds,
-            "shards": [
-                {
-                    "name": shard.file_name,
-                    "bytes": shard.size_bytes,
-                    "header_sha256": hashlib.sha256(shard.header).hexdigest(),
-                }
-                for shard in self.shards
-            ],
-        }
 
 
 @dataclass(frozen=True)

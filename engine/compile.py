@@ -238,9 +238,9 @@ def _shape_message(tensor: OutputTensor, first: StoredTensor, other: StoredTenso
     return text
 
 
-def unused_by_model(unused: Iterable[StoredTensor], models: Iterable[Model]) -> dict[str, list[str]]:
-    """Names of the tensors that no output uses, by model reference."""
+def names_by_model(tensors: Iterable[StoredTensor], models: Iterable[Model]) -> dict[str, list[str]]:
+    """Names of stored tensors by model reference, for the models that have any."""
     found: dict[str, list[str]] = {model.reference: [] for model in models}
-    for stored in unused:
+    for stored in tensors:
         found[stored.model].append(stored.name)
     return {reference: names for reference, names in found.items() if names}

@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 
 from .feed import Feed, OpenIsland, Task
+from .finite import all_finite, canonical, looked_into, refuse
 from .host import one_torch_thread
 from .memory import PHASE_BYTES, moves
 from .opdef import Tile
@@ -22,7 +24,7 @@ from .opdef import Tile
 if TYPE_CHECKING:
     from .graph import Node
     from .memory import Arena
-    from .model import TensorReader, TensorWriter
+    from .model import StoredTensor, TensorReader, TensorWriter
     from .plan import Plan
     from .tiling import Pass
 
@@ -49,13 +51,22 @@ Callback: TypeAlias = Callable[[Progress], None]
 
 
 def execute(
-    plan: Plan, reader: TensorReader, writer: TensorWriter, progress: Callback | None = None, every_seconds: float = 0.2
+    plan: Plan,
+    reader: TensorReader,
+    writer: TensorWriter,
+    progress: Callback | None = None,
+    every_seconds: float = 0.2,
+    *,
+    let_through: set[StoredTensor] | None = None,
 ) -> Progress:
     """Carry out a plan and return the final progress.
 
+    NaN or infinity in what arithmetic reads is an InputError, unless ``let_through`` is given: then the stored tensors
+    that hold some are added to it, and the run goes on.
+
     Raises what a reader, a writer or a kernel raised first, or KeyboardInterrupt, after every worker has ended.
     """
-    run = _Run(plan, reader, writer)
+    run = _Run(plan, reader, writer, let_through)
     threads_before = torch.get_num_threads()
     one_torch_thread()
     threads = [threading.Thread(target=run.work, name=f"plait-{index}") for index in range(plan.workers)]
@@ -82,8 +93,10 @@ def execute(
 class _Run:
     """The shared state of one execution."""
 
-    def __init__(self, plan: Plan, reader: TensorReader, writer: TensorWriter) -> None:
-        self.plan, self.reader, self.writer = plan, reader, writer
+    def __init__(
+        self, plan: Plan, reader: TensorReader, writer: TensorWriter, let_through: set[StoredTensor] | None
+    ) -> None:
+        self.plan, self.reader, self.writer, self.let_through = plan, reader, writer, let_through
         self.feed = Feed(plan)
         self.ended = threading.Event()
         self.error: BaseException | None = None
@@ -97,6 +110,13 @@ class _Run:
             self._read_bytes += read_bytes
             self._written_bytes += written_bytes
 
+    def found_nonfinite(self, tensor: StoredTensor, tile: Tile, data: torch.Tensor) -> None:
+        """Stop at NaN or infinity in a tile of a stored tensor, or take note of it where it is let through."""
+        if self.let_through is None:
+            raise refuse(tensor, data, tile.lo)
+        with self._lock:
+            self.let_through.add(tensor)
+
     def progress(self) -> Progress:
         data_written = self.plan.bytes_written - self.plan.header_bytes
         return Progress(
@@ -109,8 +129,10 @@ class _Run:
         )
 
     def work(self) -> None:
+        # Where NaN is let through, numpy has nothing to say about it.
+        quiet: Literal["ignore"] | None = None if self.let_through is None else "ignore"
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), np.errstate(all=quiet):
                 one_torch_thread()
                 worker = _Worker(self)
                 while (task := self.feed.take()) is not None:
@@ -132,7 +154,8 @@ class _Step:
     """One op of a pass, with everything that is the same for all tiles of a tensor that have the same size.
 
     ``out`` is what the op makes (1-D): a value, a partial, or for a write the bytes that go out. ``moved`` has, for
-    each name of a copied tensor, where the bytes have to be to go past the page cache.
+    each name of a copied tensor, where the bytes have to be to go past the page cache. ``looked_into`` is what a load
+    or a write looks into for NaN and infinity, None where it does not.
     """
 
     node: Node
@@ -142,6 +165,7 @@ class _Step:
     scratch: torch.Tensor
     attrs: dict[str, Any]
     moved: dict[str, torch.Tensor]
+    looked_into: torch.Tensor | None
 
 
 class _Worker:
@@ -189,6 +213,8 @@ class _Worker:
                     self._read(step, island, current, tile)
                     read_bytes += step.out.numel()
                 else:
+                    if step.looked_into is not None and not all_finite(step.looked_into):
+                        canonical(step.looked_into)
                     self._write(step, outputs, offset_bytes)
                     written_bytes += step.out.numel() * len(outputs)
                 continue
@@ -200,13 +226,21 @@ class _Worker:
         self._run.count(read_bytes, written_bytes)
 
     def _read(self, step: _Step, island: OpenIsland, current: Pass, tile: Tile) -> None:
-        """Read a tile's elements, one after the other."""
+        """Read a tile's elements, one after the other, and look into them."""
         leaf, itemsize = island.leaf(step.node), step.node.spec.dtype.itemsize
         first = 0
         for part in current.ranges(tile):
             size_bytes = part.elements * itemsize
             self._run.reader.read_into(leaf, part.lo * itemsize, step.out[first : first + size_bytes])
             first += size_bytes
+        data = step.looked_into
+        if data is None or all_finite(data):
+            return
+        first = 0
+        for part in current.ranges(tile):
+            if not all_finite(piece := data[first : first + part.elements]):
+                self._run.found_nonfinite(leaf, part, piece)
+            first += part.elements
 
     def _write(self, step: _Step, outputs: tuple[str, ...], offset_bytes: int) -> None:
         """Write a tile under each of the names."""
@@ -223,23 +257,27 @@ class _Worker:
             for slot in arena.slots
         }
         nothing = self._arena[:0]
+        computed = not island.plan.program.is_copy
+        watched = looked_into(island.plan.passes, island.pass_index) if computed else frozenset()
         values: dict[Node, torch.Tensor] = dict(island.results)
         steps: list[_Step] = []
         for node in current.nodes:
             place, scratch = memory.get((node, "value"), nothing), memory.get((node, "scratch"), nothing)
             ins = [values[source] for source in node.inputs]
-            attrs, moved = island.attrs(node), {}
+            attrs, moved, looked = island.attrs(node), {}, None
             dtype = node.spec.dtype
             size_bytes = tile.elements * dtype.itemsize
             offset_bytes = tile.lo * dtype.itemsize
             if node.op.name == "write":
                 out = ins[0].view(torch.uint8)
+                looked = ins[0] if computed and self._run.let_through is not None else None
                 if scratch.numel():
                     places = {name: self._run.plan.places[name].offset_bytes + offset_bytes for name in island.outputs}
                     moved = {name: _in_phase(scratch, at, size_bytes, dtype.itemsize) for name, at in places.items()}
             elif node.op.name == "load":
                 out = _in_phase(place, island.leaf(node).offset_bytes + offset_bytes, size_bytes, dtype.itemsize)
                 values[node] = out.view(dtype)
+                looked = values[node] if node in watched else None
             elif node.op.reduction is not None:
                 specs = [source.spec for source in node.inputs]
                 spec = node.op.reduction.partial_spec(specs, tile.elements, current.block_elements)
@@ -251,7 +289,7 @@ class _Worker:
                 values[node] = out = _in_phase(place, at, size_bytes, dtype.itemsize).view(dtype)
             else:
                 values[node] = out = place[:size_bytes].view(dtype)
-            steps.append(_Step(node, node.op.kernel, out, ins, scratch, attrs, moved))
+            steps.append(_Step(node, node.op.kernel, out, ins, scratch, attrs, moved, looked))
         return steps
 
 

@@ -25,11 +25,15 @@ _NOISE = 2.0**-48
 
 
 class Span:
-    """The span of K vectors of which only the dot products are known."""
+    """The span of K vectors of which only the dot products are known.
+
+    NaN or infinity in a vector shows in them, and then no mean is known: its coefficients are NaN.
+    """
 
     def __init__(self, dots: Sequence[float]) -> None:
         self.count = input_count(len(dots))
         self._dots = {pair: value for pair, value in zip(pairs_of(self.count), dots, strict=True) if value}
+        self.finite = all(math.isfinite(value) for value in dots)
         self.norms = [math.sqrt(self._dots.get((i, i), 0.0)) for i in range(self.count)]
 
     def unit(self, index: int, length: float) -> Vector:
@@ -84,6 +88,9 @@ def multislerp_coefficients(
     where more than two directions cancel; two are interpolated linearly. Zeros alone give zero.
     """
     span = Span(ins[0].tolist())
+    if not span.finite:
+        out.fill_(math.nan)
+        return
     units = [span.unit(i, norm + eps) for i, norm in enumerate(span.norms)]
     if not any(span.norms):
         out.zero_()
@@ -126,6 +133,9 @@ def karcher_coefficients(
     Karcher 1977, "Riemannian center of mass and mollifier smoothing".
     """
     span = Span(ins[0].tolist())
+    if not span.finite:
+        out.fill_(math.nan)
+        return
     units = [span.unit(i, norm) for i, norm in enumerate(span.norms) if norm > tol]
     if not units:
         out.zero_()
@@ -179,6 +189,9 @@ def geometric_median_coefficients(
     of Pillutla et al. 2019, arXiv:1912.13445, and a step shorter than that is the last.
     """
     span = Span(ins[0].tolist())
+    if not span.finite:
+        out.fill_(math.nan)
+        return
     least = tol * max(span.norms)
     points = [span.unit(i, 1.0) for i in range(-1, span.count)]
     total = math.fsum(weights)

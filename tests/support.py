@@ -125,16 +125,22 @@ class Merge:
         )
 
     def run(
-        self, *, workers: int = 1, tile_elements: int | None = None, budget_bytes: int | None = PLENTY_BYTES
+        self,
+        *,
+        workers: int = 1,
+        tile_elements: int | None = None,
+        budget_bytes: int | None = PLENTY_BYTES,
+        let_through: set[StoredTensor] | None = None,
     ) -> dict[str, torch.Tensor]:
         """The merged tensors."""
-        return self.carry_out(self.plan(workers=workers, tile_elements=tile_elements, budget_bytes=budget_bytes))
+        plan = self.plan(workers=workers, tile_elements=tile_elements, budget_bytes=budget_bytes)
+        return self.carry_out(plan, let_through)
 
-    def carry_out(self, plan: Plan) -> dict[str, torch.Tensor]:
+    def carry_out(self, plan: Plan, let_through: set[StoredTensor] | None = None) -> dict[str, torch.Tensor]:
         """The merged tensors of a plan made before."""
         specs = {name: island.spec for island in plan.graph.islands for name in island.outputs}
         writer = MemoryWriter(specs)
-        execute(plan, MemoryReader(self.models), writer)
+        execute(plan, MemoryReader(self.models), writer, let_through=let_through)
         return writer.tensors()
 
 
@@ -167,6 +173,25 @@ def family(
             step = random.normal(0, 0.002, shape) * (random.random(shape) < 0.9)
             found[f"m{index}"][name] = (base.double() + torch.as_tensor(step)).to(dtype)
     return found
+
+
+def typical(name: str, models: Mapping[str, Tensors]) -> Merge:
+    """A merge that computes, with every parameter at its default or at a half where it has to be given."""
+    method = methods()[name]
+    given: dict[str, dict[str, Any]] = {"model": {}, "tensor": {}}
+    for param in method.params:
+        if param.required:
+            given[param.scope][param.name] = 0.5
+    if method.param("density") is not None:
+        given["model"]["density"] = 0.5
+    if method.name == "passthrough":
+        given["model"]["scale"] = 0.5
+    if method.param("rescale") is not None:
+        given["tensor"]["rescale"] = "l1"
+    own = 0 if method.excludes_base or method.base != "required" else 1
+    count = min(max(method.min_inputs - own, 3), (method.max_inputs or 4) - own)
+    entries = [(f"m{index}", given["model"]) for index in range(count)]
+    return Merge(name, models, entries, "base" if method.base == "required" else None, given["tensor"])
 
 
 # ------------------------------------------------------------------------------------------------ any parameters

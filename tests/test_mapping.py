@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from merge_support import compiled, decoder_shapes, model
-from plait.engine.compile import Compiled, unused_by_model
+from plait.engine.compile import Compiled, names_by_model
 from plait.engine.errors import InputError, RecipeError
 
 LAYER = "model.layers.{}.mlp.down_proj.weight"
@@ -282,7 +282,7 @@ def test_integers_come_from_the_first_model_as_they_are() -> None:
 def test_tensors_that_no_output_uses_are_reported() -> None:
     extra = decoder_shapes(4) | {"vision.proj.weight": (3, 3)}
     found = compiled(AVERAGE, model("a", decoder_shapes(4)), model("b", extra))
-    unused = unused_by_model(found.graph.unused, [model("a", {}), model("b", {})])
+    unused = names_by_model(found.graph.unused, [model("a", {}), model("b", {})])
     assert unused == {"b": ["vision.proj.weight"]}
 
 

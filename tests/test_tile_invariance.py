@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from plait.engine.errors import InputError, PlanError
 from plait.engine.methoddef import methods
-from support import PLENTY_BYTES, Merge, digests, family, merges
+from support import PLENTY_BYTES, Merge, digests, family, merges, typical
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,23 +93,6 @@ def test_the_tile_sizes_of_these_tests_are_different_cuts() -> None:
         {3},
         {1},
     ]
-
-
-def typical(name: str, models: dict[str, dict[str, torch.Tensor]]) -> Merge:
-    """A merge with every parameter at its default, or at a half where it has to be given."""
-    method = methods()[name]
-    given_values: dict[str, dict[str, Any]] = {"model": {}, "tensor": {}}
-    for param in method.params:
-        if param.required:
-            given_values[param.scope][param.name] = 0.5
-    if method.param("density") is not None:
-        given_values["model"]["density"] = 0.5
-    if method.param("rescale") is not None:
-        given_values["tensor"]["rescale"] = "l1"
-    own = 0 if method.excludes_base or method.base != "required" else 1
-    count = min(max(method.min_inputs - own, 3), (method.max_inputs or 4) - own)
-    entries = [(f"m{index}", given_values["model"]) for index in range(count)]
-    return Merge(name, models, entries, "base" if method.base == "required" else None, given_values["tensor"])
 
 
 @pytest.mark.parametrize("name", methods())

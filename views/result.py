@@ -11,21 +11,22 @@ from .console import messages, output, print_lines, warn, width_of
 from .layout import clean, count, facts, wrap
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ..merge import MergePlan, MergeResult
 
 
-def show_warnings(merge: MergePlan) -> None:
-    """Print the plan's warnings to standard error."""
+def show_warnings(warnings: Sequence[str]) -> None:
+    """Print warnings of a plan or of a run to standard error."""
     console = messages()
-    for warning in merge.warnings:
+    for warning in warnings:
         warn(console, warning)
 
 
 def show_start(merge: MergePlan, out: Path) -> None:
     """Say what is about to happen."""
-    show_warnings(merge)
+    show_warnings(merge.warnings)
     plan = merge.plan
     console = messages()
     line = (

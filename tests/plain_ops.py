@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import plain_fusion
 import plain_gram
 import plain_overlap
 import plain_select
@@ -100,6 +101,7 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     "scale": lambda ins, factor: ins[0] * factor,
     "sub": lambda ins: ins[0] - ins[1],
     **plain_select.PLAIN,
+    **plain_fusion.PLAIN,
     **plain_overlap.PLAIN,
     **plain_gram.PLAIN,
 }
@@ -109,6 +111,7 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
 STATES: Mapping[str, Sequence[int]] = {
     "match_l1": (1, 2),
     **plain_select.STATES,
+    **plain_fusion.STATES,
     **plain_overlap.STATES,
     **plain_gram.STATES,
 }

@@ -220,6 +220,7 @@ def _certain(value: Array, origin: Array, magnitude: Array) -> Answer:
 
 
 import reference_declared  # noqa: E402 -- it is made of the parts above
+import reference_fusion  # noqa: E402 -- it is made of the parts above
 import reference_overlap  # noqa: E402 -- likewise
 import reference_ranks  # noqa: E402 -- likewise
 import reference_spheres  # noqa: E402 -- likewise
@@ -231,6 +232,7 @@ METHODS: Mapping[str, Callable[[Question], Answer]] = {
     "passthrough": passthrough,
     "task_arithmetic": plain_sum(keep_all),
     **reference_declared.METHODS,
+    **reference_fusion.METHODS,
     **reference_overlap.METHODS,
     **reference_ranks.METHODS,
     **reference_spheres.METHODS,
@@ -239,6 +241,7 @@ METHODS: Mapping[str, Callable[[Question], Answer]] = {
 ON_TASK_VECTORS = frozenset({"dare_linear", "dare_ties", "task_arithmetic"}) | reference_ranks.ON_TASK_VECTORS
 ON_TASK_VECTORS |= reference_overlap.ON_TASK_VECTORS | reference_spheres.ON_TASK_VECTORS
 ON_TASK_VECTORS |= reference_declared.ON_TASK_VECTORS
+ON_TASK_VECTORS |= reference_fusion.ON_TASK_VECTORS
 """The methods in which a base listed among the models does not count."""
 
 

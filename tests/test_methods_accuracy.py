@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference
 import reference_declared
+import reference_fusion
 import reference_overlap
 import reference_ranks
 import reference_spheres
@@ -100,6 +101,7 @@ def _cases() -> Iterator[tuple[str, Settings, list[dict[str, Any]]]]:
     yield from reference_ranks.CASES
     yield from reference_spheres.CASES
     yield from reference_overlap.CASES
+    yield from reference_fusion.CASES
     for scale in ({}, {"scale": 1}, {"scale": 2.5}, {"scale": -1 / 3}, {"scale": 0}):
         yield "passthrough", {}, [scale]
 

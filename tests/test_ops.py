@@ -12,6 +12,7 @@ import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_fusion import CALLS as FUSION_CALLS
 from plain_gram import CALLS as GRAM_CALLS
 from plain_ops import PLAIN, reduce_in_tiles, run_kernel
 from plain_overlap import CALLS as OVERLAP_CALLS
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-CALLS = {**SELECT_CALLS, **GRAM_CALLS, **OVERLAP_CALLS}
+CALLS = {**SELECT_CALLS, **GRAM_CALLS, **OVERLAP_CALLS, **FUSION_CALLS}
 
 BF16, F16, F32, F64 = torch.bfloat16, torch.float16, torch.float32, torch.float64
 

@@ -1,0 +1,139 @@
+"""Ops for selecting by variance: how far models disagree, the rank that a share of them has, and a weighted vote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..engine.graph import Attr, Node, TensorSpec
+from ..engine.opdef import GraphError, Tile, op, require_space, same_shape
+from .elementwise import is_zero, zeros
+from .scratch import carve, carved_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_CHUNK_ELEMENTS = 1 << 15
+"""Float64 work goes in chunks that stay in a core's cache."""
+
+_UNIT = 2.0**32
+"""Differences are taken this much larger, so that in float32 the squares of the smallest are not 0."""
+
+
+# ------------------------------------------------------------------------------------------------ variance
+
+
+def _infer_spread(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> TensorSpec:
+    require_space(specs, "weight", "spread")
+    return same_shape(specs, "spread").with_(space="delta")
+
+
+@op(
+    "spread",
+    infer=_infer_spread,
+    simplify=lambda inputs, _attrs: (
+        zeros(inputs[0].spec.with_(space="delta")) if all(node is inputs[0] for node in inputs) else None
+    ),
+    scratch_bytes=lambda _specs, elements: carved_bytes(*[(np.float64, min(elements, _CHUNK_ELEMENTS))] * 4),
+)
+def spread(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile) -> None:
+    """The variance of K models but for a factor, 2⁶⁴·(K·Σd² - (Σd)²) with d the difference to the first model.
+
+    In float64, where it is exact for weights of 16 bits; rounded once, to the dtype of the models. So equal
+    variances stay equal, and float32 makes equals of those that differ by less than 1 in 2²⁴. Since one d is 0,
+    the difference is never below Σd²: it does not cancel.
+    """
+    first, *others = (x.numpy() for x in ins)
+    result = out.numpy()
+    buffers = carve(scratch, *[(np.float64, min(len(first), _CHUNK_ELEMENTS))] * 4)
+    for lo in range(0, len(first), _CHUNK_ELEMENTS):
+        hi = min(lo + _CHUNK_ELEMENTS, len(first))
+        origin, step, total, squares = (buffer[: hi - lo] for buffer in buffers)
+        origin[:] = first[lo:hi]
+        total[:] = 0
+        squares[:] = 0
+        for x in others:
+            step[:] = x[lo:hi]
+            np.subtract(step, origin, out=step)
+            np.add(total, step, out=total)
+            np.multiply(step, step, out=step)
+            np.add(squares, step, out=squares)
+        np.multiply(squares, len(ins) * _UNIT**2, out=squares)
+        np.multiply(total, _UNIT, out=total)
+        np.multiply(total, total, out=total)
+        np.subtract(squares, total, out=squares)
+        result[lo:hi] = squares
+
+
+def _infer_rank(specs: Sequence[TensorSpec], attrs: Mapping[str, Attr]) -> TensorSpec:
+    require_space(specs, "state", "rank_of_share")
+    if len(specs) != 1 or not isinstance(attrs["share"], (int, float)):
+        raise GraphError("rank_of_share takes counts and a share")
+    return TensorSpec((2,), torch.int64, "state")
+
+
+@op("rank_of_share", locality="state", infer=_infer_rank)
+def rank_of_share(
+    out: torch.Tensor, ins: Sequence[torch.Tensor], _scratch: torch.Tensor, _tile: Tile, *, share: float
+) -> None:
+    """Where `rank` starts for the first ⌊share·count⌋ elements, the count being a sum of counts: (0, rank)."""
+    out[0], out[1] = 0, int(share * int(ins[0].sum()))
+
+
+# ------------------------------------------------------------------------------------------------ selection, vote
+
+
+def _infer_gate(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> TensorSpec:
+    require_space(specs, "delta", "gate")
+    if len(specs) != 2:
+        raise GraphError("gate takes a task vector and a mask")
+    return same_shape(specs, "gate")
+
+
+def _simplify_gate(inputs: Sequence[Node], _attrs: Mapping[str, Attr]) -> Node | None:
+    return next((node for node in inputs if is_zero(node)), None)
+
+
+@op("gate", infer=_infer_gate, simplify=_simplify_gate, inplace=(0,))
+def gate(out: torch.Tensor, ins: Sequence[torch.Tensor], _scratch: torch.Tensor, _tile: Tile) -> None:
+    """A task vector times a mask of zeros and ones."""
+    torch.mul(ins[0], ins[1], out=out)
+
+
+_LEAST_DIVISOR = 1e-6
+
+
+def _infer_agreed(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> TensorSpec:
+    weights, sign, *deltas = specs
+    require_space([weights], "state", "agreed_mean's weights")
+    require_space([sign], "sign", "agreed_mean's vote")
+    require_space(deltas, "delta", "agreed_mean")
+    if not deltas or weights.shape != (len(deltas),):
+        raise GraphError("agreed_mean takes a weight for each delta, a vote, and the deltas")
+    return same_shape([sign, *deltas], "agreed_mean").with_(space="delta")
+
+
+@op(
+    "agreed_mean",
+    infer=_infer_agreed,
+    scratch_bytes=lambda specs, elements: 3 * elements * specs[1].dtype.itemsize,
+)
+def agreed_mean(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile) -> None:
+    """Weighted mean of the Δ with the elected sign: inputs weights, sign, Δ₁ … Δ_K. The divisor is at least 1e-6."""
+    weights, sign, *deltas = ins
+    elements = out.numel()
+    memory = scratch.view(out.dtype)
+    part, agrees, divisor = (memory[index * elements : (index + 1) * elements] for index in range(3))
+    out.zero_()
+    divisor.zero_()
+    for delta, weight in zip(deltas, weights.tolist(), strict=True):
+        # Δ·σ is |Δ| where the signs agree and not positive elsewhere.
+        torch.mul(delta, sign, out=part)
+        part.clamp_min_(0)
+        torch.gt(part, 0, out=agrees)
+        out.add_(part.mul_(weight))
+        divisor.add_(agrees.mul_(weight))
+    out.div_(divisor.clamp_min_(_LEAST_DIVISOR))
+    out.mul_(sign)

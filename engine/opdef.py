@@ -72,6 +72,7 @@ class Reduction:
     node's spec, once every tile is in. The first two specs are those of ``(inputs, elements, block_elements)``
     for a tile of so many elements and for the whole tensor.
 
+    ``by_row``: a block is a row, and tiles hold whole ones.
     ``sampled``: a guess from a part of the tensor is enough; the part is fixed by the tensor's size alone.
     ``needed(states)``, given the node's inputs that are states, says whether there is anything to do: a pass whose
     reductions all have one and say no is not walked, and their results are those of no tile at all.
@@ -81,6 +82,7 @@ class Reduction:
     state_spec: Callable[[Sequence[TensorSpec], int, int], TensorSpec]
     fold: Callable[[torch.Tensor, torch.Tensor, Tile, int], None]
     finish: Callable[[torch.Tensor, torch.Tensor], None]
+    by_row: bool = False
     sampled: bool = False
     needed: Callable[[Sequence[torch.Tensor]], bool] | None = None
 

@@ -151,7 +151,9 @@ def _make_pass(program: Program, targets: tuple[Node, ...], conclusions: tuple[N
             wanted.add(node)
             stack.extend(source for source in node.inputs if not source.settled)
     nodes = tuple(node for node in program.nodes if node in wanted)
-    kinds = {node.op.locality for node in nodes}
+    kinds = {
+        "row" if node.op.reduction is not None and node.op.reduction.by_row else node.op.locality for node in nodes
+    }
     granularity: Granularity = "whole" if "whole" in kinds else "row" if "row" in kinds else "element"
     aligned = any(node.op.locality == "reduce" for node in program.nodes)
     return Pass(nodes, targets, granularity, program.spec, conclusions, aligned)

@@ -11,6 +11,7 @@ from reference_ranks import first_ranks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from numpy.typing import NDArray
     from reference import Array, Mask, Question
 
     Case = tuple[str, dict[str, Any], list[dict[str, Any]]]
@@ -45,7 +46,38 @@ def sce(q: Question) -> Answer:
     return Answer(q.base + change, q.base, np.abs(q.base) + np.abs(change), undecided)
 
 
-METHODS: Mapping[str, Callable[[Question], Answer]] = {"sce": sce}
+def fusion_mask(base: Array, other: Array, tolerance: float) -> tuple[Mask, Mask]:
+    """What Arcee Fusion takes over, and where that is too close to say in the arithmetic of the merge.
+
+    What is below the threshold by rounding noise alone is not below it.
+    """
+    if not base.size:
+        return np.zeros(base.shape, dtype=np.bool_), np.zeros(base.shape, dtype=np.bool_)
+    p, q = (softmax(np.atleast_1d(x).astype(np.longdouble)) + 1e-8 for x in (other, base))
+    divergence = (p * np.log(p / q)).sum(axis=-1, keepdims=True)
+    importance = (np.abs(other - base) * np.maximum(divergence, 0)).reshape(base.shape)
+    ordered = np.sort(importance.reshape(-1))
+    low, median, high = (ordered[(base.size - 1) * quarter // 4] for quarter in (1, 2, 3))
+    threshold = median + 1.5 * (high - low)
+    excess = importance - threshold * (1 - np.longdouble(tolerance))
+    return excess >= 0, np.abs(excess) <= 0.75 * tolerance * threshold * (threshold > 0)
+
+
+def softmax(x: NDArray[Any]) -> NDArray[Any]:
+    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    share: NDArray[Any] = powers / powers.sum(axis=-1, keepdims=True)
+    return share
+
+
+def arcee_fusion(q: Question) -> Answer:
+    assert q.base is not None
+    (x,) = q.models
+    kept, undecided = fusion_mask(q.base, x, CANCELS[q.compute])
+    change = np.where(kept, x - q.base, 0.0)
+    return Answer(q.base + change, q.base, np.abs(q.base) + np.abs(change), undecided)
+
+
+METHODS: Mapping[str, Callable[[Question], Answer]] = {"arcee_fusion": arcee_fusion, "sce": sce}
 
 ON_TASK_VECTORS = frozenset({"sce"})
 
@@ -54,6 +86,7 @@ def _cases() -> Iterator[Case]:
     for count in range(1, 9):
         for share in (1, 0.35):
             yield "sce", {"select_topk": share}, [{}] * count
+    yield "arcee_fusion", {}, [{}]
     for share in (0, -0.5, 1e-9, 0.001, 0.999, 1.5):
         yield "sce", {"select_topk": share}, [{}] * 3
 

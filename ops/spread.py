@@ -15,6 +15,8 @@ from .scratch import carve, carved_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import DTypeLike
+
 _CHUNK_ELEMENTS = 1 << 15
 """Float64 work goes in chunks that stay in a core's cache."""
 
@@ -25,8 +27,17 @@ _UNIT = 2.0**32
 # ------------------------------------------------------------------------------------------------ variance
 
 
+def _spread_parts(dtype: torch.dtype, elements: int) -> list[tuple[DTypeLike, int]]:
+    """The scratch of `spread`: differences in the dtype of the models, and float64."""
+    chunk = min(elements, _CHUNK_ELEMENTS)
+    narrow: DTypeLike = np.float32 if dtype == torch.float32 else np.float64
+    return [(narrow, chunk), *[(np.float64, chunk)] * 3]
+
+
 def _infer_spread(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> TensorSpec:
     require_space(specs, "weight", "spread")
+    if specs[0].dtype not in (torch.float32, torch.float64):
+        raise GraphError(f"spread works in float32 or float64, not {specs[0].dtype}")
     return same_shape(specs, "spread").with_(space="delta")
 
 
@@ -36,30 +47,34 @@ def _infer_spread(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> Te
     simplify=lambda inputs, _attrs: (
         zeros(inputs[0].spec.with_(space="delta")) if all(node is inputs[0] for node in inputs) else None
     ),
-    scratch_bytes=lambda _specs, elements: carved_bytes(*[(np.float64, min(elements, _CHUNK_ELEMENTS))] * 4),
+    scratch_bytes=lambda specs, elements: carved_bytes(*_spread_parts(specs[0].dtype, elements)),
 )
 def spread(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile) -> None:
     """The variance of K models but for a factor, 2⁶⁴·(K·Σd² - (Σd)²) with d the difference to the first model.
 
-    In float64, where it is exact for weights of 16 bits; rounded once, to the dtype of the models. So equal
-    variances stay equal, and float32 makes equals of those that differ by less than 1 in 2²⁴. Since one d is 0,
-    the difference is never below Σd²: it does not cancel.
+    The d are of the dtype of the models, the rest is float64, which is exact for weights of 16 bits, and rounded
+    once. So equal variances stay equal, and float32 makes equals of those that differ by less than 1 in 2²⁴. Since
+    the d of the first is 0, the result is never below Σd²: it does not cancel.
     """
     first, *others = (x.numpy() for x in ins)
     result = out.numpy()
-    buffers = carve(scratch, *[(np.float64, min(len(first), _CHUNK_ELEMENTS))] * 4)
+    if not others:
+        result.fill(0)
+        return
+    buffers = carve(scratch, *_spread_parts(out.dtype, len(first)))
     for lo in range(0, len(first), _CHUNK_ELEMENTS):
         hi = min(lo + _CHUNK_ELEMENTS, len(first))
-        origin, step, total, squares = (buffer[: hi - lo] for buffer in buffers)
-        origin[:] = first[lo:hi]
-        total[:] = 0
-        squares[:] = 0
-        for x in others:
-            step[:] = x[lo:hi]
-            np.subtract(step, origin, out=step)
-            np.add(total, step, out=total)
-            np.multiply(step, step, out=step)
-            np.add(squares, step, out=squares)
+        difference, step, total, squares = (buffer[: hi - lo] for buffer in buffers)
+        for index, x in enumerate(others):
+            np.subtract(x[lo:hi], first[lo:hi], out=difference)
+            if index == 0:
+                total[:] = difference
+                np.multiply(total, total, out=squares)
+            else:
+                step[:] = difference
+                np.add(total, step, out=total)
+                np.multiply(step, step, out=step)
+                np.add(squares, step, out=squares)
         np.multiply(squares, len(ins) * _UNIT**2, out=squares)
         np.multiply(total, _UNIT, out=total)
         np.multiply(total, total, out=total)

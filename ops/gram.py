@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float64]
 
-_LANES = 1 << 13
-"""Partial sums of a dot product that run side by side: few enough for a core's cache, for any number of inputs."""
+_MOST_LANES = 1 << 14
+_LEAST_LANES = 1 << 12
+_CACHED_BYTES = 1 << 20
 
 
 def pair_count(inputs: int) -> int:
@@ -45,9 +46,22 @@ def pairs_of(inputs: int) -> list[tuple[int, int]]:
     return list(itertools.combinations_with_replacement(range(inputs), 2))
 
 
+def _lanes(inputs: int) -> int:
+    """How many partial sums of a dot product run side by side: as many as stay in a core's cache, a power of two."""
+    lanes = _MOST_LANES
+    while lanes > _LEAST_LANES and _lane_bytes(inputs) * lanes > _CACHED_BYTES:
+        lanes //= 2
+    return lanes
+
+
+def _lane_bytes(inputs: int) -> int:
+    """Bytes of a lane: an element of each input, a product, and the sums of all pairs."""
+    return 8 * (inputs + 1 + pair_count(inputs))
+
+
 def dots_scratch_bytes(inputs: int) -> int:
     """Scratch that `block_dots` needs, for blocks of any size."""
-    return 8 * _LANES * (inputs + 1 + pair_count(inputs))
+    return _lane_bytes(inputs) * _lanes(inputs)
 
 
 def block_dots(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, block_elements: int) -> None:
@@ -56,11 +70,12 @@ def block_dots(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Te
     ``out`` is (blocks, pairs); the last block may be short. A block's numbers depend on its elements alone.
     """
     memory = scratch[: dots_scratch_bytes(len(ins))].numpy().view(np.float64)
-    wide, sums = np.split(memory, [(len(ins) + 1) * _LANES])
+    most_lanes = _lanes(len(ins))
+    wide, sums = np.split(memory, [(len(ins) + 1) * most_lanes])
     arrays = [x.numpy() for x in ins]
     elements = ins[0].numel()
     whole = elements // block_elements
-    group = max(_LANES // power_of_two_at_least(block_elements), 1)
+    group = max(most_lanes // power_of_two_at_least(block_elements), 1)
     for first in range(0, whole, group):
         count = min(group, whole - first)
         cut = slice(first * block_elements, (first + count) * block_elements)
@@ -74,7 +89,7 @@ def block_dots(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Te
 def _dots(blocks: Sequence[NDArray[Any]], wide: Floats, sums: Floats, out: torch.Tensor) -> None:
     """Dot products of a few blocks at once: element i of a block goes to lane i modulo the lanes, in order."""
     count, elements = blocks[0].shape
-    lanes = min(power_of_two_at_least(elements), _LANES)
+    lanes = min(power_of_two_at_least(elements), _lanes(len(blocks)))
     pairs = pairs_of(len(blocks))
     table = sums[: len(pairs) * count * lanes].reshape(len(pairs), count, lanes)
     table.fill(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from ..engine.graph import Attr, TensorSpec
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 def halving_tree_(values: torch.Tensor) -> None:
     """Add up float64 ``values`` along their first dimension, into the first; the length must be a power of two."""
-    half = values.shape[0] // 2
+    array = values.numpy()  # whose slices cost less than a tensor's
+    half = len(array) // 2
     while half:
-        values[:half].add_(values[half : 2 * half])
+        np.add(array[:half], array[half : 2 * half], out=array[:half])
         half //= 2
 
 

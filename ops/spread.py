@@ -103,7 +103,7 @@ def rank_of_share(
 def _infer_gate(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> TensorSpec:
     require_space(specs, "delta", "gate")
     if len(specs) != 2:
-        raise GraphError("gate takes a task vector and a mask")
+        raise GraphError("gate takes a task vector and what opens it")
     return same_shape(specs, "gate")
 
 
@@ -111,10 +111,20 @@ def _simplify_gate(inputs: Sequence[Node], _attrs: Mapping[str, Attr]) -> Node |
     return next((node for node in inputs if is_zero(node)), None)
 
 
-@op("gate", infer=_infer_gate, simplify=_simplify_gate, inplace=(0,))
-def gate(out: torch.Tensor, ins: Sequence[torch.Tensor], _scratch: torch.Tensor, _tile: Tile) -> None:
-    """A task vector times a mask of zeros and ones."""
-    torch.mul(ins[0], ins[1], out=out)
+@op(
+    "gate",
+    infer=_infer_gate,
+    simplify=_simplify_gate,
+    scratch_bytes=lambda specs, elements: elements * specs[0].dtype.itemsize,
+    inplace=(0,),
+)
+def gate(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile) -> None:
+    """A task vector where another value is not zero, else zero."""
+    values, opens = ins
+    # A product and not a masked copy, which is slower; its mask as numbers of the same dtype.
+    mask = scratch.view(out.dtype)[: out.numel()]
+    torch.ne(opens, 0, out=mask)
+    torch.mul(values, mask, out=out)
 
 
 _LEAST_DIVISOR = 1e-6

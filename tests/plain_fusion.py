@@ -66,7 +66,7 @@ def _keep_at_least(ins: Sequence[torch.Tensor]) -> torch.Tensor:
 
 PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     "agreed_mean": _agreed_mean,
-    "gate": lambda ins: ins[0] * ins[1],
+    "gate": lambda ins: torch.where(ins[1] != 0, ins[0], 0),
     "importance": _importance,
     "keep_at_least": _keep_at_least,
     "outlier_threshold": _outlier_threshold,
@@ -112,7 +112,7 @@ def _call_keep_at_least(draw: st.DrawFn, tensor: Tensor, dtype: torch.dtype) -> 
 
 CALLS: Mapping[str, Callable[[st.DrawFn, Tensor, torch.dtype], Call]] = {
     "agreed_mean": _call_agreed_mean,
-    "gate": lambda draw, tensor, dtype: ([tensor(), (tensor() > 0).to(dtype)], {}, dtype),
+    "gate": lambda draw, tensor, dtype: ([tensor(), tensor()], {}, dtype),
     "importance": _call_importance,
     "keep_at_least": _call_keep_at_least,
     "spread": lambda draw, tensor, dtype: (_several(draw, tensor), {}, dtype),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...engine.methoddef import MergeInputs, method
 from ..elementwise import add, is_zero, sub
 from ..fusion import importance, keep_at_least, outlier_threshold, row_divergence
-from ..select import rank
+from ..ranks import rank
 from .inputs import base_and_other
 
 if TYPE_CHECKING:

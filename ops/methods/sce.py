@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from ...engine.methoddef import MergeInputs, Param, method
 from ..elect import elect
-from ..elementwise import add, cast, fill, is_zero
+from ..elementwise import add, cast, is_zero
 from ..gram import gram
 from ..overlap import overlap_counts
-from ..select import keep_from, rank
+from ..ranks import rank
+from ..select import keep_ranked
 from ..spans import shares
 from ..spread import agreed_mean, gate, rank_of_share, spread
 from .inputs import task_vectors
@@ -39,12 +40,12 @@ def sce(inputs: MergeInputs) -> Node:
     ranking = spread(*(cast(model.node, dtype=inputs.compute) for model in inputs.models))
     if share <= 0 or is_zero(ranking) or base.spec.elements == 0:
         return base
-    located = rank(ranking, rank_of_share(overlap_counts(ranking, epsilon=0.0), share=share), descending=True)
-    ones = fill(shape=base.spec.shape, dtype=inputs.compute, space="delta", value=1)
-    mask = keep_from(ones, ranking, located, descending=True)
+    start = rank_of_share(overlap_counts(ranking, epsilon=0.0), share=share)
+    # No more are selected than have a variance: what is selected is what is not zero.
+    selected = keep_ranked(ranking, rank(ranking, start, descending=True, share=share), descending=True, rest=False)
     # The selection is the same for all models: but for the weights, what is merged can be selected at the end.
-    merged = _fused(deltas, [gate(delta, mask) for delta in deltas])
-    return add(base, keep_from(merged, ranking, located, descending=True))
+    merged = _fused(deltas, [gate(delta, selected) for delta in deltas])
+    return add(base, gate(merged, selected))
 
 
 def _fused(deltas: list[Node], selected: list[Node]) -> Node:

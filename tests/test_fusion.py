@@ -163,3 +163,12 @@ def test_the_smallest_differences_have_a_variance_too() -> None:
     models = {"base": {"w": base}, "m0": {"w": base}, "m1": {"w": steps}}
     merged = Merge("sce", models, [("m0", {}), ("m1", {})], "base", {"select_topk": 0.7}).run()["w"]
     assert merged.nonzero().reshape(-1).tolist() == [2, 3]
+
+
+def test_models_that_do_not_differ_have_nothing_to_select() -> None:
+    step = torch.full((70,), 0.5, dtype=BF16)
+    models = {"base": {"w": torch.zeros(70, dtype=BF16)}, "m0": {"w": step}, "m1": {"w": step.clone()}}
+    for share, expected in ((0.5, 0.0), (1.0, 0.5)):
+        for refs in (["m0"], ["m0", "m0"], ["m0", "m1"]):
+            merged = Merge("sce", models, [(ref, {}) for ref in refs], "base", {"select_topk": share}).run()["w"]
+            assert merged.unique().tolist() == [expected]

@@ -43,8 +43,8 @@ class Cost:
     """What merging one matrix of `_SPEC` costs.
 
     ``passes`` is how often its inputs are read in full. ``granularity`` is how it is cut where it is cut the coarsest,
-    as in `tiling.Pass`. ``held_mib`` is the memory beside the tiles, in full MiB: results of passes that later ones need,
-    or a tensor that is taken whole.
+    as in `tiling.Pass`. ``held_mib`` is the memory beside the tiles, in full MiB: results of passes that later ones
+    need, or a tensor that is taken whole.
     """
 
     passes: int

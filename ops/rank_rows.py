@@ -13,9 +13,9 @@ import torch
 
 from ..engine.opdef import GraphError, Tile, op, require_space
 from . import counter_rng
+from .digits import UNSIGNED, magnitude_bits
 from .elementwise import is_zero, scale, zeros
 from .scratch import carve, carved_bytes
-from .digits import UNSIGNED, magnitude_bits
 from .sparsify import bind_stream, drop
 
 if TYPE_CHECKING:

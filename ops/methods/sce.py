@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 @method(
     "sce",
     params=(
-        Param("select_topk", "float", "tensor", "share kept of the elements that the models differ in", default=1.0),
+        Param(
+            "select_topk",
+            "float",
+            "tensor",
+            "share kept of the elements that the models differ in",
+            default=1.0,
+            example=0.5,
+        ),
         Param("int8_mask", "bool", "tensor", "accepted, no effect", default=False),
     ),
     base="required",

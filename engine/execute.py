@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 
 from .feed import Feed, OpenIsland, Task
-from .host import one_torch_thread
+from .host import give_back_freed_memory, one_torch_thread
 from .memory import PHASE_BYTES, moves
 from .opdef import Tile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from .graph import Node
     from .memory import Arena
     from .model import TensorReader, TensorWriter
@@ -57,6 +59,8 @@ def execute(
     run = _Run(plan, reader, writer)
     threads_before = torch.get_num_threads()
     one_torch_thread()
+    if any(each.wholes for program in plan.programs.values() for each in program.passes):
+        give_back_freed_memory()
     threads = [threading.Thread(target=run.work, name=f"plait-{index}") for index in range(plan.workers)]
     try:
         for thread in threads:
@@ -183,12 +187,14 @@ class _Worker:
         read_bytes = written_bytes = 0
         for step in self._steps:
             if step.kernel is None:
-                offset_bytes = tile.lo * step.node.spec.dtype.itemsize
+                runs = _byte_runs(current, tile, step.node.spec.dtype.itemsize)
                 if step.node.op.name == "load":
-                    self._run.reader.read_into(island.leaf(step.node), offset_bytes, step.out)
+                    leaf = island.leaf(step.node)
+                    for offset_bytes, part in runs:
+                        self._run.reader.read_into(leaf, offset_bytes, step.out[part])
                     read_bytes += step.out.numel()
                 else:
-                    self._write(step, outputs, offset_bytes)
+                    self._write(step, outputs, list(runs))
                     written_bytes += step.out.numel() * len(outputs)
                 continue
             step.kernel(step.out, step.ins, step.scratch, tile, **step.attrs)
@@ -198,13 +204,14 @@ class _Worker:
                     reduction.fold(island.states[step.node], step.out, tile, current.block_elements)
         self._run.count(read_bytes, written_bytes)
 
-    def _write(self, step: _Step, outputs: tuple[str, ...], offset_bytes: int) -> None:
+    def _write(self, step: _Step, outputs: tuple[str, ...], runs: Sequence[tuple[int, slice]]) -> None:
         """Write a tile under each of the names."""
         for name in outputs:
             data = step.moved.get(name, step.out)
             if data is not step.out:
                 data.copy_(step.out)
-            self._run.writer.write_from(name, offset_bytes, data)
+            for offset_bytes, part in runs:
+                self._run.writer.write_from(name, offset_bytes, data[part])
 
     def _bind(self, island: OpenIsland, tile: Tile, current: Pass, arena: Arena) -> list[_Step]:
         """Give each step of a pass its views for a tile of this size."""
@@ -235,6 +242,8 @@ class _Worker:
                 spec = node.op.reduction.partial_spec(specs, tile.elements, current.block_elements)
                 out = place[: spec.size_bytes].view(spec.dtype)
                 attrs = {**attrs, "block_elements": current.block_elements}
+            elif node.op.locality == "whole":
+                out = island.results[node]
             elif moves(node, current):
                 # Only the first name's place counts: under the others the bytes may go through the page cache.
                 at = self._run.plan.places[island.outputs[0]].offset_bytes + offset_bytes
@@ -243,6 +252,15 @@ class _Worker:
                 values[node] = out = place[:size_bytes].view(dtype)
             steps.append(_Step(node, node.op.kernel, out, ins, scratch, attrs, moved))
         return steps
+
+
+def _byte_runs(current: Pass, tile: Tile, itemsize: int) -> Iterator[tuple[int, slice]]:
+    """Where a tile's bytes lie in the tensor's data, and which of the tile's they are."""
+    done_bytes = 0
+    for first, elements in current.runs(tile):
+        size_bytes = elements * itemsize
+        yield first * itemsize, slice(done_bytes, done_bytes + size_bytes)
+        done_bytes += size_bytes
 
 
 def _in_phase(memory: torch.Tensor, file_offset_bytes: int, size_bytes: int, itemsize: int) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """Cut a program into passes, and passes into tiles.
 
 A pass reads the inputs once. ``element`` ops are cut anywhere and ``row`` ops between rows; a ``reduce`` ends a
-pass, because what depends on it can only start when every tile is in; ``whole`` takes the tensor in one tile.
+pass, because what depends on it can only start when every tile is in; ``whole`` does so too, and takes the panels of a
+matrix in their order. A tile of panels is a range of a matrix's longer side, so it may be made of columns.
 What a later pass needs of an earlier one's values is computed again: reading twice is cheap, keeping is not.
 """
 
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from .opdef import REDUCE_BLOCK_ELEMENTS, Tile
+from .opdef import REDUCE_BLOCK_ELEMENTS, GraphError, Tile
+from .panels import PANEL_LINES, lines_of
 from .units import align_up
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from .graph import Node, Program, TensorSpec
 
-Granularity: TypeAlias = Literal["element", "row", "whole"]
+Granularity: TypeAlias = Literal["element", "row", "panel"]
 
 TILE_ALIGN_ELEMENTS = 1 << 12
 """Tiles of element passes start at multiples of this, which keeps file ranges aligned to pages."""
@@ -52,6 +54,23 @@ class Pass:
         return tuple(node for node in self.targets if node.op.reduction is not None)
 
     @cached_property
+    def wholes(self) -> tuple[Node, ...]:
+        """The ``whole`` ops that this pass computes: one worker at a time, tiles in their order."""
+        return tuple(node for node in self.targets if node.op.locality == "whole")
+
+    @cached_property
+    def taken(self) -> frozenset[Node]:
+        """The results of passes, this one's among them, that this pass and its conclusions take."""
+        users = (*self.nodes, *self.conclusions)
+        return frozenset(source for node in users for source in node.inputs if source.settled)
+
+    def runs(self, tile: Tile) -> Iterator[tuple[int, int]]:
+        """The contiguous ranges of flat elements that a tile is made of, in its order: (first, elements)."""
+        if self.granularity == "panel":
+            return lines_of(self.spec.shape).runs(*tile)
+        return iter([(tile.lo, tile.elements)])
+
+    @cached_property
     def block_elements(self) -> int:
         """Elements of a reduction's block: fixed by the program, never by the budget."""
         return max(self.spec.row_elements, 1) if self.granularity == "row" else REDUCE_BLOCK_ELEMENTS
@@ -59,10 +78,12 @@ class Pass:
     def tile_elements(self, target_elements: int) -> int:
         """Elements of a full tile when about ``target_elements`` are wanted; at most the whole tensor."""
         total = self.spec.elements
-        if self.granularity == "whole" or total <= target_elements:
+        if total <= target_elements:
             return total
         if self.granularity == "row":
             step = max(self.spec.row_elements, 1)
+        elif self.granularity == "panel":
+            step = PANEL_LINES * lines_of(self.spec.shape).width
         else:
             step = REDUCE_BLOCK_ELEMENTS if self.aligned else TILE_ALIGN_ELEMENTS
         return min(max(target_elements // step, 1) * step, total)
@@ -109,6 +130,8 @@ def _make_pass(program: Program, targets: tuple[Node, ...], conclusions: tuple[N
             stack.extend(source for source in node.inputs if not source.settled)
     nodes = tuple(node for node in program.nodes if node in wanted)
     kinds = {node.op.locality for node in nodes}
-    granularity: Granularity = "whole" if "whole" in kinds else "row" if "row" in kinds else "element"
+    granularity: Granularity = "panel" if kinds & {"panel", "whole"} else "row" if "row" in kinds else "element"
+    if granularity == "panel" and kinds & {"row", "reduce"}:
+        raise GraphError("a pass over a matrix's panels has no rows and no blocks")
     aligned = any(node.op.locality == "reduce" for node in program.nodes)
     return Pass(nodes, targets, granularity, program.spec, conclusions, aligned)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import plain_gram
 import plain_overlap
 import plain_select
+import plain_spectrum
 import plait.ops
 import reference
 import torch
@@ -89,6 +90,7 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     **plain_select.PLAIN,
     **plain_overlap.PLAIN,
     **plain_gram.PLAIN,
+    **plain_spectrum.PLAIN,
 }
 """An op's value by its name; exact where the op is: one rounding an operation, inputs in order."""
 
@@ -99,6 +101,7 @@ STATES: Mapping[str, Sequence[int]] = {
     **plain_select.STATES,
     **plain_overlap.STATES,
     **plain_gram.STATES,
+    **plain_spectrum.STATES,
 }
 """The inputs that are reductions, which a kernel gets whole, by the op's name."""
 

@@ -220,6 +220,7 @@ def _certain(value: Array, origin: Array, magnitude: Array) -> Answer:
 
 import reference_overlap  # noqa: E402 -- it is made of the parts above
 import reference_ranks  # noqa: E402 -- likewise
+import reference_spectrum  # noqa: E402 -- likewise
 import reference_spheres  # noqa: E402 -- likewise
 
 METHODS: Mapping[str, Callable[[Question], Answer]] = {
@@ -230,11 +231,14 @@ METHODS: Mapping[str, Callable[[Question], Answer]] = {
     "task_arithmetic": plain_sum(keep_all),
     **reference_overlap.METHODS,
     **reference_ranks.METHODS,
+    **reference_spectrum.METHODS,
     **reference_spheres.METHODS,
 }
 
 ON_TASK_VECTORS = frozenset({"dare_linear", "dare_ties", "task_arithmetic"}) | reference_ranks.ON_TASK_VECTORS
-ON_TASK_VECTORS |= reference_overlap.ON_TASK_VECTORS | reference_spheres.ON_TASK_VECTORS
+ON_TASK_VECTORS |= (
+    reference_overlap.ON_TASK_VECTORS | reference_spheres.ON_TASK_VECTORS | reference_spectrum.ON_TASK_VECTORS
+)
 """The methods in which a base listed among the models does not count."""
 
 

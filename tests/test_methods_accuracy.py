@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference
 import reference_overlap
+import reference_spectrum
 import reference_spheres
 import torch
 from hypothesis import HealthCheck, assume, given, settings
@@ -96,6 +97,7 @@ def _cases() -> Iterator[tuple[str, Settings, list[dict[str, Any]]]]:
         yield name, {"rescale": rescale, "normalize": True, "lambda": 1.3, **gamma}, edges
     yield from reference_spheres.CASES
     yield from reference_overlap.CASES
+    yield from reference_spectrum.CASES
     for scale in ({}, {"scale": 1}, {"scale": 2.5}, {"scale": -1 / 3}, {"scale": 0}):
         yield "passthrough", {}, [scale]
 

@@ -46,22 +46,34 @@ def eigen_(gram: torch.Tensor, vectors: torch.Tensor) -> tuple[torch.Tensor, tor
     return torch.where(squares > noise, squares, 0.0).clamp_(min=0.0).sqrt_(), vectors
 
 
-def panels(x: torch.Tensor, room: torch.Tensor, width: int, columns: bool) -> Iterator[tuple[torch.Tensor, slice]]:
-    """A tile's panels as matrices (PANEL_LINES, width) of float64, and which of the tile's lines they are.
+def as_lines(x: torch.Tensor, width: int, columns: bool) -> torch.Tensor:
+    """A tile's elements as a matrix of its lines, (lines, width)."""
+    return x.view(width, -1).mT if columns else x.view(-1, width)
 
-    Every panel lies in the same memory and has the same shape, filled up with zeros: how a product is added up
-    depends on both.
-    """
-    tile = x.view(width, -1).mT if columns else x.view(-1, width)
-    matrix = room[: PANEL_LINES * width].view(width, PANEL_LINES).mT if columns else None
-    if matrix is None:
-        matrix = room[: PANEL_LINES * width].view(PANEL_LINES, width)
+
+def panels(tile: torch.Tensor) -> Iterator[slice]:
+    """The lines of a tile in groups of PANEL_LINES, the last one may be smaller."""
     for start in range(0, tile.shape[0], PANEL_LINES):
-        lines = slice(start, min(start + PANEL_LINES, tile.shape[0]))
-        count = lines.stop - lines.start
-        matrix[:count] = tile[lines]
-        matrix[count:] = 0.0
-        yield matrix, lines
+        yield slice(start, min(start + PANEL_LINES, tile.shape[0]))
+
+
+def fill_(panel: torch.Tensor, tile: torch.Tensor, lines: slice) -> None:
+    """Copy lines of a tile into a panel (PANEL_LINES, width), filled up with zeros.
+
+    Every panel lies in the same memory and has the same shape: how a product is added up depends on both.
+    """
+    count = lines.stop - lines.start
+    panel[:count] = tile[lines]
+    panel[count:] = 0.0
+
+
+def matrices(scratch: torch.Tensor, *shapes: tuple[int, int]) -> list[torch.Tensor]:
+    """Matrices of float64, one after the other in the scratch; their contents are anything."""
+    room, found = scratch.view(torch.float64), []
+    for rows, columns in shapes:
+        found.append(room[: rows * columns].view(rows, columns))
+        room = room[rows * columns :]
+    return found
 
 
 def add_square_(gram: torch.Tensor, panel: torch.Tensor) -> None:
@@ -101,7 +113,9 @@ def line_gram(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, *, width: int, columns: bool
 ) -> None:
     """The Gram matrix PᵀP of a task matrix's lines, on and below the diagonal."""
-    for panel, _ in panels(ins[0], scratch.view(torch.float64), width, columns):
+    (panel,), tile = matrices(scratch, (PANEL_LINES, width)), as_lines(ins[0], width, columns)
+    for lines in panels(tile):
+        fill_(panel, tile, lines)
         add_square_(out, panel)
 
 
@@ -159,9 +173,9 @@ def times(
 ) -> None:
     """P·M: each line of a task matrix times a square matrix."""
     x, matrix = ins
-    room = scratch.view(torch.float64)
-    product = room[PANEL_LINES * width :].view(PANEL_LINES, width)
-    target = out.view(width, -1).mT if columns else out.view(-1, width)
-    for panel, lines in panels(x, room, width, columns):
+    panel, product = matrices(scratch, (PANEL_LINES, width), (PANEL_LINES, width))
+    tile, target = as_lines(x, width, columns), as_lines(out, width, columns)
+    for lines in panels(tile):
+        fill_(panel, tile, lines)
         torch.mm(panel, matrix, out=product)
         target[lines] = product[: lines.stop - lines.start]

@@ -8,6 +8,7 @@ import plain_gram
 import plain_overlap
 import plain_select
 import plain_spectrum
+import plain_triplets
 import plait.ops
 import reference
 import torch
@@ -91,6 +92,7 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     **plain_overlap.PLAIN,
     **plain_gram.PLAIN,
     **plain_spectrum.PLAIN,
+    **plain_triplets.PLAIN,
 }
 """An op's value by its name; exact where the op is: one rounding an operation, inputs in order."""
 

@@ -42,7 +42,30 @@ def iso_c(q: Question) -> Answer:
     return _answer(q, base, (u * kept) @ v * (sigma * kept).mean())
 
 
-METHODS: Mapping[str, Callable[[Question], Answer]] = {"iso_c": iso_c}
+def _nearest_orthogonal(vectors: Array) -> Array:
+    """P·Qᵀ of P·D·Qᵀ: the solution of the Procrustes problem; columns that others are made of add nothing."""
+    p, d, q = np.linalg.svd(vectors, full_matrices=False)
+    return (p * (d > d[0] * float(np.sqrt(max(vectors.shape[1], 64) * 2.0**-52)))) @ q
+
+
+def tsv(q: Question) -> Answer:
+    base, parts = _parts(q)
+    if base.ndim != 2 or not base.size:
+        return _answer(q, base, np.mean(parts, axis=0))
+    share = max(min(base.shape) // len(parts), 1)
+    left, sigmas, right = [], [], []
+    for part in parts:
+        u, sigma, v = np.linalg.svd(part, full_matrices=False)
+        # What is absent has no direction.
+        kept = (sigma > sigma[0] * _noise(part.shape))[:share]
+        left.append(u[:, :share] * kept)
+        sigmas.append(sigma[:share] * kept)
+        right.append(v[:share].T * kept)
+    u, v = (_nearest_orthogonal(np.concatenate(each, axis=1)) for each in (left, right))
+    return _answer(q, base, (u * np.concatenate(sigmas)) @ v.T)
+
+
+METHODS: Mapping[str, Callable[[Question], Answer]] = {"iso_c": iso_c, "tsv": tsv}
 
 ON_TASK_VECTORS = frozenset(METHODS)
 

@@ -10,6 +10,7 @@ from ...engine.methoddef import MergeInputs, Param, method
 from ...engine.panels import lines_of
 from ..elementwise import add, cast, is_zero, scale, sub
 from ..spectrum import flattener, line_gram, times
+from ..triplets import left_gram, left_times, strongest, whitened
 from .inputs import LAMBDA
 
 if TYPE_CHECKING:
@@ -62,3 +63,29 @@ def iso_c(inputs: MergeInputs) -> Node:
     lines = lines_of(inputs.spec.shape)
     geometry = {"width": lines.width, "columns": lines.columns}
     return _merged(inputs, times(total, flattener(line_gram(total, **geometry)), **geometry))
+
+
+@method(
+    "tsv",
+    params=(_WEIGHT, LAMBDA),
+    base="required",
+    excludes_base=True,
+    paper="Gargiulo et al. 2024, Task singular vectors, arXiv:2412.00081, TSV-Merge (algorithm 1)",
+    formula="b + λ·U⊥·Σ·V⊥ᵀ, U, Σ, V the ⌊r/K⌋ strongest singular triplets of each wᵢ·Δᵢ, X⊥ = X·(XᵀX)^(-1/2); "
+    "what has not two dimensions: b + λ·mean(wᵢ·Δᵢ)",
+)
+def tsv(inputs: MergeInputs) -> Node:
+    """Keep the strongest singular vectors of each task matrix and make those of all tasks orthogonal."""
+    parts = _wide_parts(inputs)
+    if not _is_matrix(inputs):
+        return _merged(inputs, _mean(parts))
+    moved = [part for part in parts if not is_zero(part)]
+    if not moved:
+        return _merged(inputs, parts[0])
+    lines = lines_of(inputs.spec.shape)
+    geometry = {"width": lines.width, "columns": lines.columns}
+    # Each task gets its share of the rank; one direction where there are more tasks than that.
+    share = max(lines.width // len(parts), 1)
+    triplets = [strongest(line_gram(part, **geometry), count=share) for part in moved]
+    right = whitened(left_gram(*moved, *triplets, **geometry), *triplets)
+    return _merged(inputs, left_times(*moved, *triplets, right, **geometry))

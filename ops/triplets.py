@@ -66,10 +66,12 @@ def _inverse(sigma: torch.Tensor) -> torch.Tensor:
 def _count_of(specs: Sequence[TensorSpec], attrs: Mapping[str, Attr], op_name: str) -> int:
     """How many vectors all tasks have: inputs are the task matrices, then the triplets of each."""
     tasks = len(specs) // 2
+    if not tasks or len(specs) != 2 * tasks:
+        raise GraphError(f"{op_name} takes task matrices, and for each its triplets")
     spec = require_matrix(specs[:tasks], attrs, op_name)
     require_space(specs[tasks:], "state", f"{op_name}' triplets")
-    if len(specs) != 2 * tasks or any(each.shape[1:] != (lines_of(spec.shape).width,) for each in specs[tasks:]):
-        raise GraphError(f"{op_name} takes task matrices, and for each its triplets")
+    if any(each.shape[1:] != (lines_of(spec.shape).width,) for each in specs[tasks:]):
+        raise GraphError(f"{op_name}: triplets are as wide as the matrix's lines")
     return sum(each.shape[0] - 1 for each in specs[tasks:])
 
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import plain_spectrum
+import plain_triplets
 import pytest
 import torch
 from plain_ops import PLAIN, dirty
@@ -13,6 +14,7 @@ from plait.engine.opdef import GraphError, OpDef, Tile, load
 from plait.engine.panels import PANEL_LINES, lines_of
 from plait.ops.elementwise import sub
 from plait.ops.spectrum import flattener, line_gram, times
+from plait.ops.triplets import left_gram, left_times, strongest, whitened
 from support import Merge, as_bytes, family
 
 if TYPE_CHECKING:
@@ -147,6 +149,90 @@ def test_what_has_no_lines_is_refused() -> None:
         lambda: times(x, x, width=4, columns=False),
         lambda: times(delta((7, 5)), gram, width=5, columns=False),
         lambda: times(x, width=4, columns=False),
+    ):
+        with pytest.raises(GraphError):
+            make()
+
+
+# ------------------------------------------------------------------------------------------------ singular triplets
+
+
+def triplets_of(x: torch.Tensor, count: int) -> torch.Tensor:
+    """The strongest directions of a matrix and their singular values, by the op."""
+    gram = PLAIN["line_gram"]([x])
+    out = torch.full((count + 1, len(gram)), math.nan, dtype=F64)
+    assert strongest.kernel is not None
+    strongest.kernel(out, [gram], torch.empty(0, dtype=torch.uint8), Tile(0, out.numel()), count=count)
+    return out
+
+
+@pytest.mark.parametrize("shape", [(600, 37), (37, 600), (1, 700), (530, 60)])
+def test_triplets_are_those_of_the_matrix(shape: tuple[int, ...]) -> None:
+    x, count = matrix(shape), max(min(shape) // 3, 1)
+    found = triplets_of(x, count)
+    u, sigma, v = torch.linalg.svd(plain_spectrum.as_lines(x), full_matrices=False)
+    torch.testing.assert_close(found[-1, :count], sigma[:count], rtol=1e-10, atol=0)
+    assert not found[-1, count:].any()
+    # A direction has two signs; with the left vectors that follow from it the product has one.
+    left = plain_triplets.left_vectors([x], [found])
+    torch.testing.assert_close(left @ found[:-1], u[:, :count] @ v[:count], rtol=0, atol=1e-8)
+    plain = PLAIN["strongest"]([PLAIN["line_gram"]([x])], count=count)
+    torch.testing.assert_close(plain.abs(), found.abs(), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(600, 37), (37, 600), (1, 700)])
+def test_orthogonal_vectors_come_out_the_same_in_any_tile(shape: tuple[int, ...]) -> None:
+    parts = [matrix(shape, seed=seed) for seed in range(3)]
+    count = max(min(shape) // 3, 1)
+    triplets = [triplets_of(x, count) for x in parts]
+    ins, vectors = [*parts, *triplets], 3 * count
+    grams = [whole(left_gram, ins, torch.zeros(vectors, vectors, dtype=F64), n, **geometry(shape)) for n in (1, 2, 9)]
+    torch.testing.assert_close(grams[0].tril(), PLAIN["left_gram"](ins, **geometry(shape)), rtol=1e-10, atol=1e-10)
+    assert all(torch.equal(as_bytes(each), as_bytes(grams[0])) for each in grams)
+    right = torch.full((vectors, min(shape)), math.nan, dtype=F64)
+    assert whitened.kernel is not None
+    whitened.kernel(right, [grams[0], *triplets], torch.empty(0, dtype=torch.uint8), Tile(0, right.numel()))
+    torch.testing.assert_close(right, PLAIN["whitened"]([grams[0], *triplets]), rtol=1e-7, atol=1e-7)
+    expected = PLAIN["left_times"]([*ins, right], **geometry(shape)).reshape(-1)
+    for panels in (1, 2, 9):
+        assert left_times.kernel is not None
+        for tile, elements in tiles(shape, panels):
+            cut = [*(x.reshape(-1)[elements] for x in parts), *triplets, right]
+            out = torch.full_like(cut[0], math.nan)
+            left_times.kernel(out, cut, dirty(left_times, [*ins, right], tile.elements), tile, **geometry(shape))
+            torch.testing.assert_close(out, expected[elements], rtol=1e-9, atol=1e-9)
+
+
+def test_one_task_with_all_its_directions_is_itself() -> None:
+    models = family({"tall": (90, 40), "flat": (40, 90)}, [F32] * 2)
+    merged = Merge("tsv", models, [("m0", {})], "base").run()
+    for name, out in merged.items():
+        torch.testing.assert_close(out, models["m0"][name], rtol=0, atol=1e-8)
+
+
+def test_merged_directions_of_several_tasks_are_orthogonal() -> None:
+    models = family({"weight": (120, 90)}, [F64] * 4)
+    merged = Merge("tsv", models, [(f"m{index}", {}) for index in range(3)], "base").run()["weight"]
+    change = merged - models["base"]["weight"]
+    shares = [torch.linalg.svdvals(models[f"m{index}"]["weight"] - models["base"]["weight"])[:30] for index in range(3)]
+    expected = torch.cat(shares).sort(descending=True).values
+    torch.testing.assert_close(torch.linalg.svdvals(change), expected, rtol=1e-8, atol=0)
+
+
+def test_triplets_of_something_else_are_refused() -> None:
+    x = delta((6, 4))
+    gram = line_gram(x, width=4, columns=False)
+    own = strongest(gram, count=2)
+    shared = {"width": 4, "columns": False}
+    for make in (
+        lambda: strongest(gram, count=5),
+        lambda: strongest(gram, count=0),
+        lambda: strongest(own, gram, count=1),
+        lambda: left_gram(x, **shared),
+        lambda: left_gram(x, x, own, **shared),
+        lambda: left_gram(x, strongest(line_gram(delta((6, 5)), width=5, columns=False), count=2), **shared),
+        lambda: whitened(gram, own),
+        lambda: left_times(x, own, gram, **shared),
     ):
         with pytest.raises(GraphError):
             make()

@@ -10,19 +10,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
 
 from .feed import Feed, OpenIsland, Task
-from .finite import all_finite, canonical, looked_into, refuse
-from .host import one_torch_thread
-from .memory import PHASE_BYTES, moves
+from .finite import all_finite, canonical, refuse
+from .host import give_back_freed_memory, one_torch_thread
 from .opdef import Tile
+from .steps import Step, bind, page_aligned
 
 if TYPE_CHECKING:
-    from .graph import Node
+    from collections.abc import Iterator
+
     from .memory import Arena
     from .model import StoredTensor, TensorReader, TensorWriter
     from .plan import Plan
@@ -69,6 +70,8 @@ def execute(
     run = _Run(plan, reader, writer, let_through)
     threads_before = torch.get_num_threads()
     one_torch_thread()
+    if any(each.wholes for program in plan.programs.values() for each in program.passes):
+        give_back_freed_memory()
     threads = [threading.Thread(target=run.work, name=f"plait-{index}") for index in range(plan.workers)]
     try:
         for thread in threads:
@@ -149,33 +152,14 @@ class _Run:
                     self.ended.set()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Step:
-    """One op of a pass, with everything that is the same for all tiles of a tensor that have the same size.
-
-    ``out`` is what the op makes (1-D): a value, a partial, or for a write the bytes that go out. ``moved`` has, for
-    each name of a copied tensor, where the bytes have to be to go past the page cache. ``looked_into`` is what a load
-    or a write looks into for NaN and infinity, None where it does not.
-    """
-
-    node: Node
-    kernel: Callable[..., None] | None
-    out: torch.Tensor
-    ins: list[torch.Tensor]
-    scratch: torch.Tensor
-    attrs: dict[str, Any]
-    moved: dict[str, torch.Tensor]
-    looked_into: torch.Tensor | None
-
-
 class _Worker:
     """One thread's arena and the views into it."""
 
     def __init__(self, run: _Run) -> None:
         self._run = run
-        self._arena = _page_aligned(run.plan.arena_bytes)
+        self._arena = page_aligned(run.plan.arena_bytes)
         self._bound: tuple[OpenIsland | None, int, int] = (None, 0, 0)
-        self._steps: list[_Step] = []
+        self._steps: list[Step] = []
 
     def run(self, task: Task) -> None:
         island, plan = task.island, task.island.plan
@@ -183,7 +167,7 @@ class _Worker:
         if plan.program.is_copy:
             self._copy(island, task.tile, current, arena)
         else:
-            self._compute(island, task.tile, current, arena, island.outputs)
+            self._compute(island, task.tile, current, island.outputs)
 
     def _copy(self, island: OpenIsland, tile: Tile, current: Pass, arena: Arena) -> None:
         """Let the kernel move the bytes; to where it cannot, move them through the arena."""
@@ -196,26 +180,26 @@ class _Worker:
         if left:
             for lo in range(tile.lo, tile.hi, max(arena.tile_elements, 1)):
                 part = Tile(lo, min(lo + arena.tile_elements, tile.hi))
-                self._compute(island, part, current, arena, left)
+                self._compute(island, part, current, left)
 
-    def _compute(self, island: OpenIsland, tile: Tile, current: Pass, arena: Arena, outputs: tuple[str, ...]) -> None:
+    def _compute(self, island: OpenIsland, tile: Tile, current: Pass, outputs: tuple[str, ...]) -> None:
         """Walk one pass over one tile; a write goes to ``outputs``."""
-        # Binding costs as much as a few kernels: it is done once for all tiles of a tensor but the last.
         wanted = (island, island.pass_index, tile.elements)
         if self._bound != wanted:
-            self._steps = self._bind(island, tile, current, arena)
+            self._steps = bind(
+                self._arena, island, tile, self._run.plan.places, let_through=self._run.let_through is not None
+            )
             self._bound = wanted
         read_bytes = written_bytes = 0
         for step in self._steps:
             if step.kernel is None:
-                offset_bytes = tile.lo * step.node.spec.dtype.itemsize
                 if step.node.op.name == "load":
                     self._read(step, island, current, tile)
                     read_bytes += step.out.numel()
                 else:
                     if step.looked_into is not None and not all_finite(step.looked_into):
                         canonical(step.looked_into)
-                    self._write(step, outputs, offset_bytes)
+                    self._write(step, outputs, current, tile)
                     written_bytes += step.out.numel() * len(outputs)
                 continue
             step.kernel(step.out, step.ins, step.scratch, tile, **step.attrs)
@@ -225,85 +209,36 @@ class _Worker:
                     reduction.fold(island.states[step.node], step.out, tile, current.block_elements)
         self._run.count(read_bytes, written_bytes)
 
-    def _read(self, step: _Step, island: OpenIsland, current: Pass, tile: Tile) -> None:
-        """Read a tile's elements, one after the other, and look into them."""
+    def _read(self, step: Step, island: OpenIsland, current: Pass, tile: Tile) -> None:
+        """Read a tile's elements, one range of the tensor after the other, and look into them."""
         leaf, itemsize = island.leaf(step.node), step.node.spec.dtype.itemsize
-        first = 0
-        for part in current.ranges(tile):
-            size_bytes = part.elements * itemsize
-            self._run.reader.read_into(leaf, part.lo * itemsize, step.out[first : first + size_bytes])
-            first += size_bytes
+        for part, own in _parts(current, tile):
+            self._run.reader.read_into(leaf, part.lo * itemsize, step.out[_bytes_of(own, itemsize)])
         data = step.looked_into
         if data is None or all_finite(data):
             return
-        first = 0
-        for part in current.ranges(tile):
-            if not all_finite(piece := data[first : first + part.elements]):
-                self._run.found_nonfinite(leaf, part, piece)
-            first += part.elements
+        for part, own in _parts(current, tile):
+            if not all_finite(data[own]):
+                self._run.found_nonfinite(leaf, part, data[own])
 
-    def _write(self, step: _Step, outputs: tuple[str, ...], offset_bytes: int) -> None:
+    def _write(self, step: Step, outputs: tuple[str, ...], current: Pass, tile: Tile) -> None:
         """Write a tile under each of the names."""
+        itemsize = step.node.spec.dtype.itemsize
         for name in outputs:
             data = step.moved.get(name, step.out)
             if data is not step.out:
                 data.copy_(step.out)
-            self._run.writer.write_from(name, offset_bytes, data)
-
-    def _bind(self, island: OpenIsland, tile: Tile, current: Pass, arena: Arena) -> list[_Step]:
-        """Give each step of a pass its views for a tile of this size."""
-        memory = {
-            (slot.node, slot.use): self._arena[slot.offset_bytes : slot.offset_bytes + slot.size_bytes]
-            for slot in arena.slots
-        }
-        nothing = self._arena[:0]
-        computed = not island.plan.program.is_copy
-        watched = looked_into(island.plan.passes, island.pass_index) if computed else frozenset()
-        values: dict[Node, torch.Tensor] = dict(island.results)
-        steps: list[_Step] = []
-        for node in current.nodes:
-            place, scratch = memory.get((node, "value"), nothing), memory.get((node, "scratch"), nothing)
-            ins = [values[source] for source in node.inputs]
-            attrs, moved, looked = island.attrs(node), {}, None
-            dtype = node.spec.dtype
-            size_bytes = tile.elements * dtype.itemsize
-            offset_bytes = tile.lo * dtype.itemsize
-            if node.op.name == "write":
-                out = ins[0].view(torch.uint8)
-                looked = ins[0] if computed and self._run.let_through is not None else None
-                if scratch.numel():
-                    places = {name: self._run.plan.places[name].offset_bytes + offset_bytes for name in island.outputs}
-                    moved = {name: _in_phase(scratch, at, size_bytes, dtype.itemsize) for name, at in places.items()}
-            elif node.op.name == "load":
-                out = _in_phase(place, island.leaf(node).offset_bytes + offset_bytes, size_bytes, dtype.itemsize)
-                values[node] = out.view(dtype)
-                looked = values[node] if node in watched else None
-            elif node.op.reduction is not None:
-                specs = [source.spec for source in node.inputs]
-                spec = node.op.reduction.partial_spec(specs, tile.elements, current.block_elements)
-                out = place[: spec.size_bytes].view(spec.dtype)
-                attrs = {**attrs, "block_elements": current.block_elements}
-            elif moves(node, current):
-                # Only the first name's place counts: under the others the bytes may go through the page cache.
-                at = self._run.plan.places[island.outputs[0]].offset_bytes + offset_bytes
-                values[node] = out = _in_phase(place, at, size_bytes, dtype.itemsize).view(dtype)
-            else:
-                values[node] = out = place[:size_bytes].view(dtype)
-            steps.append(_Step(node, node.op.kernel, out, ins, scratch, attrs, moved, looked))
-        return steps
+            for part, own in _parts(current, tile):
+                self._run.writer.write_from(name, part.lo * itemsize, data[_bytes_of(own, itemsize)])
 
 
-def _in_phase(memory: torch.Tensor, file_offset_bytes: int, size_bytes: int, itemsize: int) -> torch.Tensor:
-    """The part of a slot that lies as far from a page boundary as the bytes do in their file.
-
-    A file whose tensors are not even aligned to their elements gets the start of the slot: kernels need that more.
-    """
-    phase_bytes = file_offset_bytes % PHASE_BYTES
-    start = phase_bytes if phase_bytes % itemsize == 0 else 0
-    return memory[start : start + size_bytes]
+def _parts(current: Pass, tile: Tile) -> Iterator[tuple[Tile, slice]]:
+    """The ranges of the tensor that a tile is made of, and which of the tile's elements each of them is."""
+    first = 0
+    for part in current.ranges(tile):
+        yield part, slice(first, first + part.elements)
+        first += part.elements
 
 
-def _page_aligned(size_bytes: int) -> torch.Tensor:
-    """Memory of at least so many bytes that starts at a page boundary, 1-D uint8."""
-    memory = torch.empty(size_bytes + PHASE_BYTES, dtype=torch.uint8)
-    return memory[-memory.data_ptr() % PHASE_BYTES :]
+def _bytes_of(elements: slice, itemsize: int) -> slice:
+    return slice(elements.start * itemsize, elements.stop * itemsize)

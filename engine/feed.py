@@ -35,6 +35,7 @@ class OpenIsland:
         self.leaves = island.leaves
         self.lock = threading.Lock()
         self.pass_index = 0
+        self.ordered = False
         self.outstanding = 0
         self.states: dict[Node, torch.Tensor] = {}
         self.results: dict[Node, torch.Tensor] = {}
@@ -59,35 +60,14 @@ class OpenIsland:
         return self._next is None
 
     def next_tile(self) -> Tile | None:
-        """The next tile of the pass, None when all are handed out."""
+        """The next tile of the pass; None when all are handed out, or when one has to be back before the next."""
+        if self.ordered and self.outstanding:
+            return None
         tile, self._next = self._next, next(self._tiles, None)
         return tile
 
-    def end_pass(self) -> bool:
-        """Finish the pass's reductions and go to the next that is needed; True if that was the last one."""
-        self._conclude()
-        self.pass_index += 1
-        while self.pass_index < len(self.plan.passes):
-            self._begin_pass()
-            if self._is_needed():
-                return False
-            self._conclude()
-            self.pass_index += 1
-        return True
-
-    def _is_needed(self) -> bool:
-        current = self.plan.passes[self.pass_index]
-        if not current.optional:
-            return True
-        for node in current.reductions:
-            assert node.op.reduction is not None
-            assert node.op.reduction.needed is not None
-            if node.op.reduction.needed([self.results[source] for source in node.inputs if source.settled]):
-                return True
-        return False
-
-    def _conclude(self) -> None:
-        """The results of the pass's reductions and of the state ops that follow from them."""
+    def conclude(self) -> None:
+        """Finish the pass's reductions and work out what follows from them; may take long."""
         for node, state in self.states.items():
             assert node.op.reduction is not None
             node.op.reduction.finish(state, self._new_result(node))
@@ -101,6 +81,30 @@ class OpenIsland:
                 node.op.kernel(self._new_result(node), states, _NO_SCRATCH, whole, **self.attrs(node))
             except InputError as error:
                 raise InputError(f"{self.outputs[0]}: {error}") from None
+        later = {source for each in self.plan.passes[self.pass_index + 1 :] for source in each.taken}
+        self.results = {node: result for node, result in self.results.items() if node in later}
+
+    def next_pass(self) -> bool:
+        """Go to the next pass that is needed; True if there is none."""
+        while True:
+            self.pass_index += 1
+            if self.pass_index == len(self.plan.passes):
+                return True
+            self._begin_pass()
+            if self._is_needed():
+                return False
+            self.conclude()
+
+    def _is_needed(self) -> bool:
+        current = self.plan.passes[self.pass_index]
+        if not current.optional:
+            return True
+        for node in current.reductions:
+            assert node.op.reduction is not None
+            assert node.op.reduction.needed is not None
+            if node.op.reduction.needed([self.results[source] for source in node.inputs if source.settled]):
+                return True
+        return False
 
     def _new_result(self, node: Node) -> torch.Tensor:
         result = self.results[node] = torch.empty(node.spec.shape, dtype=node.spec.dtype)
@@ -108,6 +112,9 @@ class OpenIsland:
 
     def _begin_pass(self) -> None:
         current = self.plan.passes[self.pass_index]
+        self.ordered = bool(current.wholes)
+        for node in current.wholes:
+            self._new_result(node).zero_()
         self._tiles = current.tiles(self.plan.tile_elements(self.pass_index))
         self._next = next(self._tiles, None)
         for node in current.reductions:
@@ -174,7 +181,10 @@ class Feed:
             island.outstanding -= 1
             if island.outstanding or not island.exhausted:
                 return
-            if island.end_pass():
+        # Nobody else has to do with the island now, and others need not wait for it.
+        island.conclude()
+        with self._changed:
+            if island.next_pass():
                 self._open.remove(island)
                 self.finished += 1
             self._changed.notify_all()

@@ -98,7 +98,7 @@ class Node:
     @property
     def settled(self) -> bool:
         """Whether the value is there only when a pass has ended: a reduction, or what follows from some."""
-        return self.op.locality in ("reduce", "state")
+        return self.op.locality in ("reduce", "whole", "state")
 
     def attr(self, name: str) -> Attr:
         """The attribute called ``name``; KeyError if the node has none."""

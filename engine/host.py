@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ _CGROUPS = (  # folder, limit, usage, and what of the usage is cache that gives 
     ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),  # version 2
     ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # version 1
 )
+
+_M_MMAP_THRESHOLD = -3
 
 
 def usable_cores() -> int:
@@ -68,6 +71,17 @@ def peak_resident_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def give_back_freed_memory() -> None:
+    """Have the C library map large allocations one by one, where it can be told to, so that freed ones go at once.
+
+    Else what solvers take for a while stays in the heaps of threads, and a process holds more than it uses.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def one_torch_thread() -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from .units import align_up
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .graph import Node
     from .tiling import Pass
 
@@ -49,7 +51,7 @@ def value_bytes(node: Node, current: Pass, tile_elements: int) -> int:
     if node.op.reduction is not None:
         specs = [source.spec for source in node.inputs]
         return node.op.reduction.partial_spec(specs, tile_elements, current.block_elements).size_bytes
-    if node.op.name == "write":
+    if node.op.name == "write" or node.op.locality == "whole":
         return 0
     spare_bytes = PHASE_BYTES if moves(node, current) else 0
     return tile_elements * node.spec.dtype.itemsize + spare_bytes
@@ -74,9 +76,28 @@ def scratch_bytes(node: Node, tile_elements: int) -> int:
     return node.op.scratch_bytes([source.spec for source in node.inputs], tile_elements)
 
 
-def state_bytes(current: Pass) -> int:
-    """Bytes that the reductions of a pass keep per tensor, between its tiles and after."""
-    total = 0
+def state_bytes(passes: Sequence[Pass]) -> tuple[int, ...]:
+    """Bytes that each pass over a tensor keeps outside the arenas: its states, and what it needs of earlier ones."""
+    held: dict[Node, int] = {}
+    found: list[int] = []
+    for index, current in enumerate(passes):
+        later = {source for each in passes[index + 1 :] for source in each.taken}
+        found.append(sum(held.values()) + _own_state_bytes(current))
+        made = (*current.reductions, *current.wholes, *current.conclusions)
+        held.update((node, align_up(node.spec.size_bytes, ALIGN_BYTES)) for node in made)
+        held = {node: size_bytes for node, size_bytes in held.items() if node in later}
+    return tuple(found)
+
+
+def working_bytes(passes: Sequence[Pass]) -> int:
+    """The most that a state op between a tensor's passes may take for a while: one at a time in each worker."""
+    ops = (node for current in passes for node in current.conclusions)
+    return max((scratch_bytes(node, node.spec.elements) for node in ops), default=0)
+
+
+def _own_state_bytes(current: Pass) -> int:
+    """Bytes that the reductions of a pass keep per tensor, between its tiles and after, and what follows from them."""
+    total = sum(align_up(node.spec.size_bytes, ALIGN_BYTES) for node in current.wholes)
     for node in current.reductions:
         assert node.op.reduction is not None
         specs = [source.spec for source in node.inputs]

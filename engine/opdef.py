@@ -7,7 +7,9 @@ element   any range of flat elements on its own
 row       ranges aligned to rows (the last dimension)
 reduce    ends a pass: each tile gives a partial, partials fold into a small state
 state     from states to a state, once, between two passes: a threshold, a few coefficients
-whole     needs the whole tensor at once, and the plan says how many bytes that takes
+panel     a matrix's rows, or its columns where it is wider than tall, in panels of a fixed number of them
+whole     ends a pass too: what all panels say together, such as a Gram matrix. They come one after the other in
+          their order, ``out`` is the state, and the plan says how many bytes that takes
 ========  =====================================================================================
 """
 
@@ -21,7 +23,7 @@ import torch
 
 from .graph import Attr, Node, TensorSpec
 
-Locality: TypeAlias = Literal["element", "row", "reduce", "state", "whole"]
+Locality: TypeAlias = Literal["element", "row", "reduce", "state", "panel", "whole"]
 
 REDUCE_BLOCK_ELEMENTS = 1 << 16
 """Reductions add up fixed blocks of this many elements, so that no tile size can change a sum."""
@@ -96,6 +98,8 @@ class OpDef:
     tensor of ``scratch_bytes``. It allocates nothing of a tile's size and keeps no state. ``infer(specs, attrs)``
     gives the output's spec or raises GraphError. ``inplace`` lists the inputs whose storage the output may take
     over.
+    For a ``whole`` op ``out`` is the state, zeros before the first tile. A ``state`` op gets no scratch: its
+    ``scratch_bytes`` are what the libraries that it calls may take.
     ``bind(attrs, site)`` gives the attrs that depend on the tensor's name and the seed, merged over the node's.
     ``simplify(inputs, attrs)`` may return a node with the same value that costs less. Ops without a kernel
     (load, write) are IO.

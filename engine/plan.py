@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .errors import PlanError
-from .memory import Arena, lay_out, state_bytes
+from .memory import Arena, lay_out, state_bytes, working_bytes
 from .schedule import Place, order
 from .tiling import Pass, cut
 from .units import MIB, align_up, format_bytes
@@ -112,8 +112,8 @@ class Plan:
 
     @property
     def open_islands(self) -> int:
-        """How many tensors may be under way at once: one a worker, and one to fill waits between passes."""
-        return self.workers + 1
+        """How many tensors may be under way at once."""
+        return open_islands(self.workers)
 
     def island_of(self, output_name: str) -> Island:
         """The island that writes an output tensor; KeyError if there is none."""
@@ -121,6 +121,11 @@ class Plan:
             if output_name in island.outputs:
                 return island
         raise KeyError(output_name)
+
+
+def open_islands(workers: int) -> int:
+    """How many tensors may be under way at once: one a worker, and where there are several one to fill their waits."""
+    return workers + 1 if workers > 1 else 1
 
 
 def slack_bytes(workers: int) -> int:
@@ -148,9 +153,8 @@ def make_plan(
     Raises PlanError, naming the least budget that works, if not even one worker with the smallest tiles fits.
     """
     passes = {program: cut(program) for program in graph.programs}
-    islands_state_bytes = sorted(
-        (sum(state_bytes(each) for each in passes[island.program]) for island in graph.islands), reverse=True
-    )
+    islands_state_bytes = sorted((max(state_bytes(passes[island.program])) for island in graph.islands), reverse=True)
+    islands_working_bytes = sorted((working_bytes(passes[island.program]) for island in graph.islands), reverse=True)
     limit_bytes = budget_bytes if budget_bytes is not None else max(free_bytes // 2, 1)
 
     def attempt(workers: int, tile_elements: int) -> Plan:
@@ -165,7 +169,7 @@ def make_plan(
             budget_bytes=limit_bytes,
             reserved_bytes=reserved_bytes,
             arena_bytes=max((plan.arena_bytes for plan in programs.values()), default=0),
-            state_bytes=sum(islands_state_bytes[: workers + 1]),
+            state_bytes=sum(islands_state_bytes[: open_islands(workers)]) + sum(islands_working_bytes[:workers]),
             minimum_bytes=minimum_bytes,
             header_bytes=header_bytes,
             peak_so_far_bytes=peak_so_far_bytes,
@@ -204,4 +208,4 @@ def _settings(workers: int) -> Iterator[tuple[int, int]]:
 
 def _plan_program(program: Program, passes: tuple[Pass, ...], tile_elements: int) -> ProgramPlan:
     arenas = tuple(lay_out(each, each.tile_elements(tile_elements)) for each in passes)
-    return ProgramPlan(program, passes, arenas, sum(state_bytes(each) for each in passes))
+    return ProgramPlan(program, passes, arenas, max(state_bytes(passes)) + working_bytes(passes))

@@ -34,19 +34,18 @@ def simulate(plan: Plan) -> Iterator[Moment]:
     for position in plan.sequence:
         island = plan.graph.islands[position]
         program = plan.programs[island.program]
-        held_bytes = 0
+        each_held_bytes = state_bytes(program.passes)
         for index, (current, arena) in enumerate(zip(program.passes, program.arenas, strict=True)):
             key = (id(program), index)
             if key not in peaks:
                 live_bytes = max(replay(current, arena.tile_elements), default=0)
                 peaks[key] = (live_bytes, current.tile_count(program.tile_elements(index)))
             live_bytes, tiles = peaks[key]
-            workers = min(plan.workers, tiles)
-            held_bytes += state_bytes(current)
+            workers = 1 if current.wholes else min(plan.workers, tiles)
             done_bytes += 0 if current.optional else current.bytes_read
             if index == len(program.passes) - 1:
                 done_bytes += island.spec.size_bytes * len(island.outputs)
-            yield Moment(island.name, index, workers, workers * live_bytes, held_bytes, done_bytes)
+            yield Moment(island.name, index, workers, workers * live_bytes, each_held_bytes[index], done_bytes)
 
 
 def simulated_peak_bytes(plan: Plan) -> int:

@@ -1,7 +1,8 @@
 """Cut a program into passes, and passes into tiles.
 
 A pass reads the inputs once. ``element`` ops are cut anywhere and ``row`` ops between rows; a ``reduce`` ends a
-pass, because what depends on it can only start when every tile is in; ``whole`` takes the tensor in one tile.
+pass, because what depends on it can only start when every tile is in; ``whole`` does so too, and takes the panels of a
+matrix in their order. A tile of panels is a range of a matrix's longer side, so it may be made of columns.
 What a later pass needs of an earlier one's values is computed again: reading twice is cheap, keeping is not.
 A pass of guesses reads a sample only, and a pass that makes up for a wrong guess is walked where there was one.
 """
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from .opdef import REDUCE_BLOCK_ELEMENTS, Tile
+from .opdef import REDUCE_BLOCK_ELEMENTS, GraphError, Tile
+from .panels import PANEL_LINES, lines_of
 from .units import align_up
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from .graph import Node, Program, TensorSpec
 
-Granularity: TypeAlias = Literal["element", "row", "whole"]
+Granularity: TypeAlias = Literal["element", "row", "panel"]
 
 TILE_ALIGN_ELEMENTS = 1 << 12
 """Tiles of element passes start at multiples of this, which keeps file ranges aligned to pages."""
@@ -59,9 +61,25 @@ class Pass:
         return tuple(node for node in self.targets if node.op.reduction is not None)
 
     @cached_property
+    def wholes(self) -> tuple[Node, ...]:
+        """The ``whole`` ops that this pass computes: one worker at a time, tiles in their order."""
+        return tuple(node for node in self.targets if node.op.locality == "whole")
+
+    @cached_property
+    def taken(self) -> frozenset[Node]:
+        """The results of passes, this one's among them, that this pass and its conclusions take."""
+        users = (*self.nodes, *self.conclusions)
+        return frozenset(source for node in users for source in node.inputs if source.settled)
+
+    @cached_property
     def block_elements(self) -> int:
-        """Elements of a reduction's block: fixed by the program, never by the budget; whole rows in a row pass."""
+        """Elements of a reduction's block: fixed by the program, never by the budget.
+
+        In a pass over rows whole rows: one where a reduction goes by rows, else as many as a block has room for.
+        """
         row = max(self.spec.row_elements, 1) if self.granularity == "row" else 1
+        if any(node.op.reduction is not None and node.op.reduction.by_row for node in self.reductions):
+            return row
         return max(REDUCE_BLOCK_ELEMENTS // row, 1) * row
 
     @cached_property
@@ -85,7 +103,13 @@ class Pass:
         return sum(self.elements * load.spec.dtype.itemsize for load in self.loads)
 
     def ranges(self, tile: Tile) -> Iterator[Tile]:
-        """Where in the tensor a tile's elements are; a tile of a sample counts its runs as if nothing lay between."""
+        """The contiguous ranges of the tensor that a tile is made of, in its order.
+
+        A tile of a sample counts its runs as if nothing lay between, one of panels counts line by line.
+        """
+        if self.granularity == "panel":
+            yield from lines_of(self.spec.shape).ranges(tile)
+            return
         if self.elements == self.spec.elements:
             yield tile
             return
@@ -96,9 +120,11 @@ class Pass:
     def tile_elements(self, target_elements: int) -> int:
         """Elements of a full tile when about ``target_elements`` are wanted; at most all of them."""
         total = self.elements
-        if self.granularity == "whole" or total <= target_elements:
+        if total <= target_elements:
             return total
-        if self.aligned:
+        if self.granularity == "panel":
+            step = PANEL_LINES * lines_of(self.spec.shape).width
+        elif self.aligned:
             step = self.block_elements
         else:
             step = max(self.spec.row_elements, 1) if self.granularity == "row" else TILE_ALIGN_ELEMENTS
@@ -154,6 +180,8 @@ def _make_pass(program: Program, targets: tuple[Node, ...], conclusions: tuple[N
     kinds = {
         "row" if node.op.reduction is not None and node.op.reduction.by_row else node.op.locality for node in nodes
     }
-    granularity: Granularity = "whole" if "whole" in kinds else "row" if "row" in kinds else "element"
+    granularity: Granularity = "panel" if kinds & {"panel", "whole"} else "row" if "row" in kinds else "element"
+    if granularity == "panel" and kinds & {"row", "reduce"}:
+        raise GraphError("a pass over a matrix's panels has no rows and no blocks")
     aligned = any(node.op.locality == "reduce" for node in program.nodes)
     return Pass(nodes, targets, granularity, program.spec, conclusions, aligned)

@@ -8,6 +8,8 @@ import plain_fusion
 import plain_gram
 import plain_overlap
 import plain_select
+import plain_spectrum
+import plain_triplets
 import plait.ops
 import reference
 import reference_ranks
@@ -104,6 +106,8 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     **plain_fusion.PLAIN,
     **plain_overlap.PLAIN,
     **plain_gram.PLAIN,
+    **plain_spectrum.PLAIN,
+    **plain_triplets.PLAIN,
 }
 """An op's value by its name; exact where the op is: one rounding an operation, inputs in order."""
 
@@ -114,6 +118,7 @@ STATES: Mapping[str, Sequence[int]] = {
     **plain_fusion.STATES,
     **plain_overlap.STATES,
     **plain_gram.STATES,
+    **plain_spectrum.STATES,
 }
 """The inputs that are reductions, which a kernel gets whole, by the op's name."""
 

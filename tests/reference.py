@@ -223,6 +223,7 @@ import reference_declared  # noqa: E402 -- it is made of the parts above
 import reference_fusion  # noqa: E402 -- it is made of the parts above
 import reference_overlap  # noqa: E402 -- likewise
 import reference_ranks  # noqa: E402 -- likewise
+import reference_spectrum  # noqa: E402 -- likewise
 import reference_spheres  # noqa: E402 -- likewise
 
 METHODS: Mapping[str, Callable[[Question], Answer]] = {
@@ -235,13 +236,14 @@ METHODS: Mapping[str, Callable[[Question], Answer]] = {
     **reference_fusion.METHODS,
     **reference_overlap.METHODS,
     **reference_ranks.METHODS,
+    **reference_spectrum.METHODS,
     **reference_spheres.METHODS,
 }
 
 ON_TASK_VECTORS = frozenset({"dare_linear", "dare_ties", "task_arithmetic"}) | reference_ranks.ON_TASK_VECTORS
 ON_TASK_VECTORS |= reference_overlap.ON_TASK_VECTORS | reference_spheres.ON_TASK_VECTORS
 ON_TASK_VECTORS |= reference_declared.ON_TASK_VECTORS
-ON_TASK_VECTORS |= reference_fusion.ON_TASK_VECTORS
+ON_TASK_VECTORS |= reference_fusion.ON_TASK_VECTORS | reference_spectrum.ON_TASK_VECTORS
 """The methods in which a base listed among the models does not count."""
 
 

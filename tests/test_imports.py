@@ -24,10 +24,10 @@ BESIDE = ("tests", "docs", "benchmarks")
 GENERATED = ("build", "dist", "demo-output", "__pycache__")
 MOST_LINES = 330
 
-DEFINITIONS = frozenset({"errors", "graph", "methoddef", "model", "opdef", "recipe", "units"})
+DEFINITIONS = frozenset({"errors", "graph", "methoddef", "model", "opdef", "panels", "recipe", "units"})
 """The leaf modules of engine: data and declarations. They import each other and no machinery."""
 
-OPS_MAY_IMPORT = frozenset({"errors", "graph", "methoddef", "opdef", "units"})
+OPS_MAY_IMPORT = frozenset({"errors", "graph", "methoddef", "opdef", "panels", "units"})
 LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "recipe", "units"})
 VIEWS_MAY_IMPORT = DEFINITIONS | {"execute", "plan", "trial"}  # a merge's plan, how far a run is, a method's cost
 

@@ -36,6 +36,12 @@ RECIPES = {
         parameters: {rescale: l1}
         dtype: float32
         """,
+    "iso_c": """
+        merge_method: iso_c
+        base_model: base
+        models: [{model: ft1}, {model: ft2}]
+        dtype: bfloat16
+        """,
     "copy": """
         merge_method: passthrough
         slices: [{sources: [{model: ft1, layer_range: [0, 3]}]}, {sources: [{model: ft1, layer_range: [2, 3]}]}]
@@ -60,7 +66,13 @@ def report_of(stdout: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("recipe", "budget", "workers"),
-    [("dare_ties", "300MiB", 2), ("dare_ties", "2GiB", 4), ("two_passes", "300MiB", 2), ("copy", "300MiB", 2)],
+    [
+        ("dare_ties", "300MiB", 2),
+        ("dare_ties", "2GiB", 4),
+        ("two_passes", "300MiB", 2),
+        ("copy", "300MiB", 2),
+        ("iso_c", "450MiB", 2),
+    ],
 )
 def test_the_peak_is_within_the_prediction_and_that_within_the_budget(
     family: Path, tmp_path: Path, recipe: str, budget: str, workers: int

@@ -12,6 +12,7 @@ import reference_declared
 import reference_fusion
 import reference_overlap
 import reference_ranks
+import reference_spectrum
 import reference_spheres
 import torch
 from hypothesis import HealthCheck, assume, given, settings
@@ -102,6 +103,7 @@ def _cases() -> Iterator[tuple[str, Settings, list[dict[str, Any]]]]:
     yield from reference_spheres.CASES
     yield from reference_overlap.CASES
     yield from reference_fusion.CASES
+    yield from reference_spectrum.CASES
     for scale in ({}, {"scale": 1}, {"scale": 2.5}, {"scale": -1 / 3}, {"scale": 0}):
         yield "passthrough", {}, [scale]
 

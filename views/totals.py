@@ -79,7 +79,9 @@ def _output(merge: MergePlan) -> str:
 
 def _memory(merge: MergePlan) -> str:
     plan = merge.plan
-    states = f" + {format_bytes(plan.state_bytes)} for reductions" if plan.state_bytes else ""
+    whole = any(each.wholes for program in plan.programs.values() for each in program.passes)
+    kept = "Gram matrices and their decomposition" if whole else "reductions"
+    states = f" + {format_bytes(plan.state_bytes)} for {kept}" if plan.state_bytes else ""
     return (
         f"{format_bytes(plan.reserved_bytes)} in use now + {count(plan.workers, 'worker')} × "
         f"{format_bytes(plan.arena_bytes)}{states} + {format_bytes(plan.slack_bytes)} slack"

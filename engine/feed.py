@@ -18,7 +18,7 @@ from .opdef import Site, Tile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .graph import Island, Node
+    from .graph import Island, Node, Program
     from .model import StoredTensor
     from .plan import Plan, ProgramPlan
 
@@ -39,7 +39,7 @@ class OpenIsland:
         self.outstanding = 0
         self.states: dict[Node, torch.Tensor] = {}
         self.results: dict[Node, torch.Tensor] = {}
-        self._attrs = _bound_attrs(island, seed)
+        self._attrs = _bound_attrs(plan.program, Site(island.name, seed))
         self._tiles: Iterator[Tile]
         self._next: Tile | None
         self._begin_pass()
@@ -70,7 +70,7 @@ class OpenIsland:
         """Finish the pass's reductions and work out what follows from them; may take long."""
         for node, state in self.states.items():
             assert node.op.reduction is not None
-            node.op.reduction.finish(state, self._new_result(node))
+            self.results[node] = node.op.reduction.result(state, node.spec)
         self.states = {}
         current = self.plan.passes[self.pass_index]
         whole = Tile(0, current.spec.elements)
@@ -124,10 +124,9 @@ class OpenIsland:
             self.states[node] = torch.zeros(spec.shape, dtype=spec.dtype)
 
 
-def _bound_attrs(island: Island, seed: int) -> dict[Node, dict[str, Any]]:
-    site = Site(island.name, seed)
+def _bound_attrs(program: Program, site: Site) -> dict[Node, dict[str, Any]]:
     attrs: dict[Node, dict[str, Any]] = {}
-    for node in island.program.nodes:
+    for node in program.nodes:
         attrs[node] = dict(node.attrs)
         if node.op.bind is not None:
             attrs[node].update(node.op.bind(attrs[node], site))

@@ -164,6 +164,19 @@ class Program:
         """Whether the result depends on the tensor's name or the seed (a random mask does)."""
         return any(node.op.bind is not None for node in self.nodes)
 
+    @cached_property
+    def leaner(self) -> Program:
+        """The program with the same result that keeps the least between passes; itself if there is none that is."""
+        leaner: dict[Node, Node] = {}
+        for node in self.nodes:
+            inputs = tuple(leaner[source] for source in node.inputs)
+            if node.op.leaner is not None:
+                leaner[node] = node.op.leaner(inputs)
+            else:
+                leaner[node] = node if inputs == node.inputs else Node(node.op, inputs, node.attrs, node.spec)
+        root = leaner[self.root]
+        return self if root is self.root else Program(root)
+
     @property
     def spec(self) -> TensorSpec:
         """The output's spec."""

@@ -102,7 +102,9 @@ def _own_state_bytes(current: Pass) -> int:
         assert node.op.reduction is not None
         specs = [source.spec for source in node.inputs]
         state = node.op.reduction.state_spec(specs, current.spec.elements, current.block_elements)
-        total += align_up(state.size_bytes, ALIGN_BYTES) + align_up(node.spec.size_bytes, ALIGN_BYTES)
+        total += align_up(state.size_bytes, ALIGN_BYTES)
+        if node.op.reduction.finish is not None:
+            total += align_up(node.spec.size_bytes, ALIGN_BYTES)
     return total + sum(align_up(node.spec.size_bytes, ALIGN_BYTES) for node in current.conclusions)
 
 

@@ -29,6 +29,12 @@ REDUCE_BLOCK_ELEMENTS = 1 << 16
 """Reductions add up fixed blocks of this many elements, so that no tile size can change a sum."""
 
 
+def row_block_elements(row_elements: int) -> int:
+    """Elements of a block in a pass over rows: as many rows as a block has room for, at least one."""
+    row_elements = max(row_elements, 1)
+    return max(REDUCE_BLOCK_ELEMENTS // row_elements, 1) * row_elements
+
+
 class Tile(NamedTuple):
     """A half-open range of flat elements of one tensor."""
 
@@ -52,6 +58,7 @@ Infer: TypeAlias = Callable[[Sequence[TensorSpec], Mapping[str, Attr]], TensorSp
 Kernel: TypeAlias = Callable[..., None]
 ScratchBytes: TypeAlias = Callable[[Sequence[TensorSpec], int], int]
 Bind: TypeAlias = Callable[[Mapping[str, Attr], Site], Mapping[str, Attr]]
+Leaner: TypeAlias = Callable[[Sequence[Node]], Node]
 Simplify: TypeAlias = Callable[[Sequence[Node], Mapping[str, Attr]], "Node | None"]
 
 
@@ -71,8 +78,8 @@ class Reduction:
     A pass has a fixed ``block_elements``, and every tile starts at a multiple of it. The kernel (called with
     ``block_elements`` as a keyword) writes a tile's partial; ``fold(state, partial, tile, block_elements)`` puts
     it into the tensor's state, one caller at a time; ``finish(state, out)`` writes the result, a tensor of the
-    node's spec, once every tile is in. The first two specs are those of ``(inputs, elements, block_elements)``
-    for a tile of so many elements and for the whole tensor.
+    node's spec, once every tile is in; without one the state is the result. The first two specs are those of
+    ``(inputs, elements, block_elements)`` for a tile of so many elements and for the whole tensor.
 
     ``by_row``: a block is a row, and tiles hold whole ones.
     ``sampled``: a guess from a part of the tensor is enough; the part is fixed by the tensor's size alone.
@@ -83,10 +90,18 @@ class Reduction:
     partial_spec: Callable[[Sequence[TensorSpec], int, int], TensorSpec]
     state_spec: Callable[[Sequence[TensorSpec], int, int], TensorSpec]
     fold: Callable[[torch.Tensor, torch.Tensor, Tile, int], None]
-    finish: Callable[[torch.Tensor, torch.Tensor], None]
+    finish: Callable[[torch.Tensor, torch.Tensor], None] | None = None
     by_row: bool = False
     sampled: bool = False
     needed: Callable[[Sequence[torch.Tensor]], bool] | None = None
+
+    def result(self, state: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
+        """What a state comes to once every tile is in: a tensor of the node's spec."""
+        if self.finish is None:
+            return state
+        out = torch.empty(spec.shape, dtype=spec.dtype)
+        self.finish(state, out)
+        return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,8 +116,9 @@ class OpDef:
     For a ``whole`` op ``out`` is the state, zeros before the first tile. A ``state`` op gets no scratch: its
     ``scratch_bytes`` are what the libraries that it calls may take.
     ``bind(attrs, site)`` gives the attrs that depend on the tensor's name and the seed, merged over the node's.
-    ``simplify(inputs, attrs)`` may return a node with the same value that costs less. Ops without a kernel
-    (load, write) are IO.
+    ``leaner(inputs)`` gives a node with the same value that costs more time but keeps less from one pass to the next;
+    the plan takes it where memory is short. ``simplify(inputs, attrs)`` may return a node with the same value that
+    costs less. Ops without a kernel (load, write) are IO.
     """
 
     name: str
@@ -115,6 +131,7 @@ class OpDef:
     bind: Bind | None = None
     simplify: Simplify | None = None
     reduction: Reduction | None = None
+    leaner: Leaner | None = None
 
     def __call__(self, *inputs: Node, **attrs: Attr) -> Node:
         """Build the node: ``sub(x, base)``. Raises GraphError if the specs do not fit."""
@@ -136,6 +153,7 @@ def op(
     bind: Bind | None = None,
     simplify: Simplify | None = None,
     reduction: Reduction | None = None,
+    leaner: Leaner | None = None,
 ) -> Callable[[Kernel], OpDef]:
     """Register a kernel as an op. The kernel's docstring becomes the op's description."""
 
@@ -143,7 +161,9 @@ def op(
         if (locality == "reduce") != (reduction is not None):
             raise ValueError(f"op {name!r}: a reduce op, and no other, has a reduction")
         doc = (kernel.__doc__ or "").strip()
-        return _add(OpDef(name, locality, infer, kernel, doc, scratch_bytes, inplace, bind, simplify, reduction))
+        return _add(
+            OpDef(name, locality, infer, kernel, doc, scratch_bytes, inplace, bind, simplify, reduction, leaner)
+        )
 
     return register
 

@@ -7,8 +7,10 @@ the arenas do not: thread stacks, code pages of kernels that have not run yet, s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING
 
 from .errors import PlanError
@@ -34,14 +36,28 @@ COPY_TILE_BYTES = 16 * MIB
 """Bytes that the kernel copies at a time where a tensor passes unchanged; they take no room in the process."""
 
 
+_KEEPING_ELEMENTS = (math.inf, 1 << 26, -1)
+"""The largest tensors that may keep what a later pass would have to find out again: all, but embeddings, none."""
+
+
 @dataclass(frozen=True, eq=False)
 class ProgramPlan:
-    """How one program runs: its passes and, for each, the arena of a worker."""
+    """How one program runs: its passes and, for each, the arena of a worker.
+
+    ``program`` is the leaner form of the graph's where memory is short. ``state_bytes`` are held while a tensor is
+    under way, ``working_bytes`` for a while between two passes.
+    """
 
     program: Program
     passes: tuple[Pass, ...]
     arenas: tuple[Arena, ...]
     state_bytes: int
+    working_bytes: int
+
+    @property
+    def held_bytes(self) -> int:
+        """What one tensor takes beside the arenas at most."""
+        return self.state_bytes + self.working_bytes
 
     @property
     def arena_bytes(self) -> int:
@@ -152,16 +168,22 @@ def make_plan(
 
     Raises PlanError, naming the least budget that works, if not even one worker with the smallest tiles fits.
     """
-    passes = {program: cut(program) for program in graph.programs}
-    islands_state_bytes = sorted((max(state_bytes(passes[island.program])) for island in graph.islands), reverse=True)
-    islands_working_bytes = sorted((working_bytes(passes[island.program]) for island in graph.islands), reverse=True)
     limit_bytes = budget_bytes if budget_bytes is not None else max(free_bytes // 2, 1)
+    sequence = order(graph, places)
+    cuts: dict[Program, tuple[Pass, ...]] = {}
 
-    def attempt(workers: int, tile_elements: int) -> Plan:
-        programs = {program: _plan_program(program, cuts, tile_elements) for program, cuts in passes.items()}
+    def attempt(workers: int, tile_elements: int, keeping_elements: float) -> Plan:
+        programs: dict[Program, ProgramPlan] = {}
+        for program in graph.programs:
+            run = program if program.spec.elements <= keeping_elements else program.leaner
+            if run not in cuts:
+                cuts[run] = cut(run)
+            programs[program] = _plan_program(run, cuts[run], tile_elements)
+        states_bytes = sorted((programs[island.program].state_bytes for island in graph.islands), reverse=True)
+        workings_bytes = sorted((programs[island.program].working_bytes for island in graph.islands), reverse=True)
         return Plan(
             graph=graph,
-            sequence=order(graph, places),
+            sequence=sequence,
             places=places,
             programs=programs,
             workers=workers,
@@ -169,19 +191,20 @@ def make_plan(
             budget_bytes=limit_bytes,
             reserved_bytes=reserved_bytes,
             arena_bytes=max((plan.arena_bytes for plan in programs.values()), default=0),
-            state_bytes=sum(islands_state_bytes[: open_islands(workers)]) + sum(islands_working_bytes[:workers]),
+            state_bytes=sum(states_bytes[: open_islands(workers)]) + sum(workings_bytes[:workers]),
             minimum_bytes=minimum_bytes,
             header_bytes=header_bytes,
             peak_so_far_bytes=peak_so_far_bytes,
         )
 
     minimum_bytes = 0
-    least = attempt(1, SMALLEST_TILE_ELEMENTS)
+    least = attempt(1, SMALLEST_TILE_ELEMENTS, _KEEPING_ELEMENTS[-1])
     # A second process may hold a little more when it gets here: the least that is promised has a margin.
     minimum_bytes = align_up(least.predicted_peak_bytes + 4 * MIB, MIB)
     asked = None if tile_elements is None else [(workers, tile_elements)]
-    for crew, elements in asked or _settings(workers):
-        plan = attempt(crew, elements)
+    keepings = _KEEPING_ELEMENTS if any(each.leaner is not each for each in graph.programs) else _KEEPING_ELEMENTS[:1]
+    for (crew, elements), keeping in product(asked or _settings(workers), keepings):
+        plan = attempt(crew, elements, keeping)
         if plan.predicted_peak_bytes <= limit_bytes:
             return plan
     enough = f"{minimum_bytes // MIB}MiB"
@@ -208,4 +231,4 @@ def _settings(workers: int) -> Iterator[tuple[int, int]]:
 
 def _plan_program(program: Program, passes: tuple[Pass, ...], tile_elements: int) -> ProgramPlan:
     arenas = tuple(lay_out(each, each.tile_elements(tile_elements)) for each in passes)
-    return ProgramPlan(program, passes, arenas, max(state_bytes(passes)) + working_bytes(passes))
+    return ProgramPlan(program, passes, arenas, max(state_bytes(passes)), working_bytes(passes))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from .opdef import REDUCE_BLOCK_ELEMENTS, GraphError, Tile
+from .opdef import REDUCE_BLOCK_ELEMENTS, GraphError, Tile, row_block_elements
 from .panels import PANEL_LINES, lines_of
 from .units import align_up
 
@@ -77,10 +77,11 @@ class Pass:
 
         In a pass over rows whole rows: one where a reduction goes by rows, else as many as a block has room for.
         """
-        row = max(self.spec.row_elements, 1) if self.granularity == "row" else 1
+        if self.granularity != "row":
+            return REDUCE_BLOCK_ELEMENTS
         if any(node.op.reduction is not None and node.op.reduction.by_row for node in self.reductions):
-            return row
-        return max(REDUCE_BLOCK_ELEMENTS // row, 1) * row
+            return max(self.spec.row_elements, 1)
+        return row_block_elements(self.spec.row_elements)
 
     @cached_property
     def sampled(self) -> bool:

@@ -133,7 +133,7 @@ def _cost(method: MethodDef, turned: Mapping[str, str]) -> Cost:
     (program,) = plan.programs.values()
     cuts: set[str] = {each.granularity for each in program.passes}
     granularity = next((each for each in _COARSEST_FIRST if each in cuts), "element")
-    held_bytes = program.state_bytes + (program.arena_bytes if granularity == "whole" else 0)
+    held_bytes = program.held_bytes + (program.arena_bytes if granularity == "whole" else 0)
     return Cost(program.readings, granularity, held_bytes // MIB)
 
 

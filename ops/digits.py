@@ -69,10 +69,6 @@ def _add_counts(state: torch.Tensor, partial: torch.Tensor, _tile: Tile, _block_
     state.add_(partial)
 
 
-def _as_is(state: torch.Tensor, out: torch.Tensor) -> None:
-    out.copy_(state)
-
-
 def is_missed(states: Sequence[torch.Tensor]) -> bool:
     """Whether what was located so far, the last of the states, is nothing."""
     return int(states[-1][0]) == MISSED
@@ -106,7 +102,7 @@ def _leading_digits(x: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
     locality="reduce",
     infer=_infer_leading,
     scratch_bytes=_leading_scratch_bytes,
-    reduction=Reduction(_leading_spec, _leading_spec, _add_counts, _as_is, sampled=True),
+    reduction=Reduction(_leading_spec, _leading_spec, _add_counts, sampled=True),
 )
 def sample_digits(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, **_: object
@@ -120,7 +116,7 @@ def sample_digits(
     locality="reduce",
     infer=_infer_leading,
     scratch_bytes=_leading_scratch_bytes,
-    reduction=Reduction(_leading_spec, _leading_spec, _add_counts, _as_is),
+    reduction=Reduction(_leading_spec, _leading_spec, _add_counts),
 )
 def count_leading(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, **_: object
@@ -134,7 +130,7 @@ def count_leading(
     locality="reduce",
     infer=_infer_leading,
     scratch_bytes=_leading_scratch_bytes,
-    reduction=Reduction(_leading_spec, _leading_spec, _add_counts, _as_is, needed=is_missed),
+    reduction=Reduction(_leading_spec, _leading_spec, _add_counts, needed=is_missed),
 )
 def count_missed(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, **_: object
@@ -166,7 +162,7 @@ def _inside_scratch_bytes(specs: Sequence[TensorSpec], elements: int) -> int:
     locality="reduce",
     infer=_infer_digit,
     scratch_bytes=_inside_scratch_bytes,
-    reduction=Reduction(_digit_spec, _digit_spec, _add_counts, _as_is),
+    reduction=Reduction(_digit_spec, _digit_spec, _add_counts),
 )
 def count_digit(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, *, shift: int, **_: object
@@ -218,7 +214,7 @@ def _count_window(out: torch.Tensor, x: torch.Tensor, first_digit: int, scratch:
     locality="reduce",
     infer=_infer_window,
     scratch_bytes=_inside_scratch_bytes,
-    reduction=Reduction(_window_spec, _window_spec, _add_counts, _as_is),
+    reduction=Reduction(_window_spec, _window_spec, _add_counts),
 )
 def count_window(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, **_: object
@@ -232,7 +228,7 @@ def count_window(
     locality="reduce",
     infer=_infer_window,
     scratch_bytes=_inside_scratch_bytes,
-    reduction=Reduction(_window_spec, _window_spec, _add_counts, _as_is, needed=is_missed),
+    reduction=Reduction(_window_spec, _window_spec, _add_counts, needed=is_missed),
 )
 def recount_window(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, **_: object
@@ -271,7 +267,7 @@ def _place_blocks(state: torch.Tensor, partial: torch.Tensor, tile: Tile, block_
     locality="reduce",
     infer=_infer_tails,
     scratch_bytes=_inside_scratch_bytes,
-    reduction=Reduction(_tails_spec, _tails_spec, _place_blocks, _as_is),
+    reduction=Reduction(_tails_spec, _tails_spec, _place_blocks),
 )
 def count_tails(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, *, block_elements: int

@@ -148,10 +148,6 @@ def _add(state: torch.Tensor, partial: torch.Tensor, _tile: Tile, _block_element
     state.view(-1).add_(partial.view(-1))
 
 
-def _as_is(state: torch.Tensor, out: torch.Tensor) -> None:
-    out.view(-1).copy_(state.view(-1))
-
-
 @op(
     "overlap_counts",
     locality="reduce",
@@ -159,7 +155,7 @@ def _as_is(state: torch.Tensor, out: torch.Tensor) -> None:
     scratch_bytes=lambda _specs, elements: carved_bytes(
         (np.float64, elements), (np.bool_, elements), (np.bool_, elements), (np.int16, elements)
     ),
-    reduction=Reduction(_counts_spec, _counts_spec, _add, _as_is),
+    reduction=Reduction(_counts_spec, _counts_spec, _add),
 )
 def overlap_counts(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, *, epsilon: float, **_: object

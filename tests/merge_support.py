@@ -301,6 +301,5 @@ def evaluate(program: Program, inputs: Sequence[torch.Tensor], *, name: str = "o
         state = torch.zeros(state_spec.shape, dtype=state_spec.dtype)
         node.op.kernel(partial, ins, scratch, Tile(0, elements), block_elements=block, **attrs)
         reduction.fold(state, partial, Tile(0, elements), block)
-        values[node] = torch.empty(node.spec.shape, dtype=node.spec.dtype)
-        reduction.finish(state, values[node])
+        values[node] = reduction.result(state, node.spec)
     raise AssertionError("a program ends in its write")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import plain_fusion
 import plain_gram
 import plain_overlap
@@ -88,6 +89,31 @@ def _fill(_ins: Sequence[torch.Tensor], *, shape: tuple[int, ...], dtype: torch.
     return torch.full(shape, value, dtype=dtype)
 
 
+def _block(x: torch.Tensor) -> int:
+    """Elements of a block in a pass over rows: as many whole rows as 65536 elements have room for."""
+    return max((1 << 16) // x.shape[-1], 1) * x.shape[-1]
+
+
+def _marks(ins: Sequence[torch.Tensor]) -> torch.Tensor:
+    block = _block(ins[0])
+    flags = (ins[0] != 0).reshape(-1).numpy()
+    rows = [np.packbits(np.resize(part, block) & (np.arange(block) < len(part))) for part in _split(flags, block)]
+    return torch.from_numpy(np.stack(rows))
+
+
+def _split(x: Any, size: int) -> Sequence[Any]:
+    return [x[start : start + size] for start in range(0, len(x), size)]
+
+
+def _keep_marked(ins: Sequence[torch.Tensor], *, row_elements: int) -> torch.Tensor:
+    x, bits = ins
+    kept = [
+        torch.where(torch.from_numpy(np.unpackbits(row.numpy(), count=len(block))) == 1, block, 0)
+        for block, row in zip(_split(x.reshape(-1), _block(x.reshape(-1, row_elements))), bits, strict=True)
+    ]
+    return torch.cat(kept)
+
+
 PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     "abs_sum": lambda ins: ins[0].double().abs().sum().reshape(1),
     "add": _in_order,
@@ -99,6 +125,8 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     "drop_ranked": _drop_ranked,
     "elect": _elect,
     "fill": _fill,
+    "keep_marked": _keep_marked,
+    "marks": _marks,
     "match_l1": _match_l1,
     "scale": lambda ins, factor: ins[0] * factor,
     "sub": lambda ins: ins[0] - ins[1],
@@ -113,6 +141,7 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
 
 
 STATES: Mapping[str, Sequence[int]] = {
+    "keep_marked": (1,),
     "match_l1": (1, 2),
     **plain_select.STATES,
     **plain_fusion.STATES,
@@ -178,9 +207,7 @@ def reduce_in_tiles(
         scratch = dirty(definition, ins, tile.elements)
         definition.kernel(partial, parts, scratch, tile, block_elements=block_elements, **attrs)
         reduction.fold(state, partial, tile, block_elements)
-    out = _unset(definition.infer(specs, attrs))
-    reduction.finish(state, out)
-    return out
+    return reduction.result(state, definition.infer(specs, attrs))
 
 
 def _unset(spec: TensorSpec, value: float | None = None) -> torch.Tensor:

@@ -38,9 +38,7 @@ def divergences(x: torch.Tensor, base: torch.Tensor, tile_rows: int, shift: int 
         ins = [values[lo:hi].reshape(-1) for values in (x, base)]
         kernel(partial, ins, scratch, tile, block_elements=columns)
         reduction.fold(state, partial, tile, columns)
-    out = torch.empty(row_divergence.infer(specs, {}).shape, dtype=x.dtype)
-    reduction.finish(state, out)
-    return out
+    return reduction.result(state, row_divergence.infer(specs, {}))
 
 
 def two(rows: int, columns: int, dtype: torch.dtype, step: float = 1e-3) -> tuple[torch.Tensor, torch.Tensor]:

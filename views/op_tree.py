@@ -42,7 +42,7 @@ def how_it_runs(island: Island, plan: Plan) -> Text:
         how = f"bytes copied as they are, {format_bytes(tile_elements * island.spec.dtype.itemsize)} at a time"
     elif any(each.wholes for each in program.passes):
         # It is not the tiles that need the most memory.
-        how = f"panels of {count(tile_elements, 'element')}, {format_bytes(program.state_bytes)} for Gram matrices"
+        how = f"panels of {count(tile_elements, 'element')}, {format_bytes(program.held_bytes)} for Gram matrices"
     else:
         how = f"tiles of {count(tile_elements, 'element')}, arena {format_bytes(program.arena_bytes)} a thread"
     return Text(f"  {count(program.readings, 'pass', 'passes')}, {how}", "dim")

@@ -8,6 +8,7 @@ from ...engine.errors import InputError
 from ...engine.methoddef import MergeInputs, ModelInput, Param, method
 from ..elect import agree_sum, agree_weight, elect
 from ..elementwise import add, divide, is_zero, scale
+from ..marks import as_marked
 from ..rank_rows import drop_ranked, highest, lowest
 from ..reduce import abs_sum
 from ..select import drop_smallest, keep_largest
@@ -126,7 +127,7 @@ def _matched(inputs: MergeInputs, sparsify: Sparsify) -> Sparsify:
 
     def matched(delta: Node, model: ModelInput) -> Node:
         kept = sparsify(delta, model)
-        return match_l1(kept, abs_sum(delta), abs_sum(kept))
+        return match_l1(as_marked(delta, kept), abs_sum(delta), abs_sum(kept))
 
     return matched
 

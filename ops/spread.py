@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from ..engine.graph import Attr, Node, TensorSpec
-from ..engine.opdef import GraphError, Tile, op, require_space, same_shape
-from .elementwise import is_zero, zeros
+from ..engine.opdef import GraphError, Reduction, Tile, op, require_space, same_shape
+from .elementwise import is_zero, sub, zeros
 from .scratch import carve, carved_bytes
 
 if TYPE_CHECKING:
@@ -41,16 +41,21 @@ def _infer_spread(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> Te
     return same_shape(specs, "spread").with_(space="delta")
 
 
+def _simplify_spread(inputs: Sequence[Node], _attrs: Mapping[str, Attr]) -> Node | None:
+    """Zeros where no model differs from the first; of two the difference, which orders like its square."""
+    if all(node is inputs[0] for node in inputs):
+        return zeros(inputs[0].spec.with_(space="delta"))
+    return sub(inputs[1], inputs[0]) if len(inputs) == 2 else None
+
+
 @op(
     "spread",
     infer=_infer_spread,
-    simplify=lambda inputs, _attrs: (
-        zeros(inputs[0].spec.with_(space="delta")) if all(node is inputs[0] for node in inputs) else None
-    ),
+    simplify=_simplify_spread,
     scratch_bytes=lambda specs, elements: carved_bytes(*_spread_parts(specs[0].dtype, elements)),
 )
 def spread(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile) -> None:
-    """The variance of K models but for a factor, 2⁶⁴·(K·Σd² - (Σd)²) with d the difference to the first model.
+    """What orders like the variance of K models: 2⁶⁴·(K·Σd² - (Σd)²) with d the difference to the first of them.
 
     The d are of the dtype of the models, the rest is float64, which is exact for weights of 16 bits, and rounded
     once. So equal variances stay equal, and float32 makes equals of those that differ by less than 1 in 2²⁴. Since
@@ -82,10 +87,40 @@ def spread(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor
         result[lo:hi] = squares
 
 
+def _one_count(_specs: Sequence[TensorSpec], _elements: int, _block_elements: int) -> TensorSpec:
+    return TensorSpec((1,), torch.int64, "state")
+
+
+def _infer_nonzero(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> TensorSpec:
+    if specs[0].space == "state":
+        raise GraphError("nonzero_count takes elements")
+    return _one_count(specs, 0, 0)
+
+
+def _add(state: torch.Tensor, partial: torch.Tensor, _tile: Tile, _block_elements: int) -> None:
+    state.add_(partial)
+
+
+@op(
+    "nonzero_count",
+    locality="reduce",
+    infer=_infer_nonzero,
+    scratch_bytes=lambda _specs, elements: carved_bytes((np.bool_, elements)),
+    reduction=Reduction(_one_count, _one_count, _add),
+)
+def nonzero_count(
+    out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, **_: object
+) -> None:
+    """How many elements are not zero."""
+    (flags,) = carve(scratch, (np.bool_, ins[0].numel()))
+    np.not_equal(ins[0].numpy(), 0, out=flags)
+    out[0] = int(np.count_nonzero(flags))
+
+
 def _infer_rank(specs: Sequence[TensorSpec], attrs: Mapping[str, Attr]) -> TensorSpec:
     require_space(specs, "state", "rank_of_share")
     if len(specs) != 1 or not isinstance(attrs["share"], (int, float)):
-        raise GraphError("rank_of_share takes counts and a share")
+        raise GraphError("rank_of_share takes a count and a share")
     return TensorSpec((2,), torch.int64, "state")
 
 
@@ -93,8 +128,8 @@ def _infer_rank(specs: Sequence[TensorSpec], attrs: Mapping[str, Attr]) -> Tenso
 def rank_of_share(
     out: torch.Tensor, ins: Sequence[torch.Tensor], _scratch: torch.Tensor, _tile: Tile, *, share: float
 ) -> None:
-    """Where `rank` starts for the first ⌊share·count⌋ elements, the count being a sum of counts: (0, rank)."""
-    out[0], out[1] = 0, int(share * int(ins[0].sum()))
+    """Where `rank` starts for the first ⌊share·count⌋ elements: (0, rank)."""
+    out[0], out[1] = 0, int(share * int(ins[0][0]))
 
 
 # ------------------------------------------------------------------------------------------------ selection, vote

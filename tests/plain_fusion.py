@@ -28,7 +28,7 @@ def _spread(ins: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _rank_of_share(ins: Sequence[torch.Tensor], *, share: float) -> torch.Tensor:
-    return torch.tensor([0, int(share * int(ins[0].sum()))])
+    return torch.tensor([0, int(share * int(ins[0][0]))])
 
 
 def _agreed_mean(ins: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -69,6 +69,7 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     "gate": lambda ins: torch.where(ins[1] != 0, ins[0], 0),
     "importance": _importance,
     "keep_at_least": _keep_at_least,
+    "nonzero_count": lambda ins: (ins[0] != 0).sum().reshape(1),
     "outlier_threshold": _outlier_threshold,
     "row_divergence": _row_divergence,
     "rank_of_share": _rank_of_share,

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from merge_support import program_of
 from plain_fusion import PLAIN
+from plain_ops import reduce_in_tiles
 from plait.engine.graph import TensorSpec
 from plait.engine.opdef import Tile, load
 from plait.engine.tiling import cut
 from plait.ops.elementwise import add, sub
 from plait.ops.fusion import importance, row_divergence
+from plait.ops.spread import nonzero_count, spread
 from reference_fusion import fusion_mask
 from support import Merge, as_bytes
 
@@ -170,3 +172,16 @@ def test_models_that_do_not_differ_have_nothing_to_select() -> None:
         for refs in (["m0"], ["m0", "m0"], ["m0", "m1"]):
             merged = Merge("sce", models, [(ref, {}) for ref in refs], "base", {"select_topk": share}).run()["w"]
             assert merged.unique().tolist() == [expected]
+
+
+def test_what_differs_is_counted_over_any_tiles() -> None:
+    x = torch.where(torch.rand(200_001, generator=torch.Generator().manual_seed(2)) < 0.3, 0.0, 1e-30)
+    for step in (1 << 16, 1 << 17, 1 << 18):
+        cut = [Tile(lo, min(lo + step, len(x))) for lo in range(0, len(x), step)]
+        found = reduce_in_tiles(nonzero_count, [x], cut, 1 << 16)
+        assert torch.equal(found, PLAIN["nonzero_count"]([x]))
+
+
+def test_two_models_vary_as_they_differ() -> None:
+    x, base = (load(slot=slot, shape=(40,), dtype=F32) for slot in (0, 1))
+    assert spread(base, x) is sub(x, base)

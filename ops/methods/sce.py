@@ -8,11 +8,10 @@ from ...engine.methoddef import MergeInputs, Param, method
 from ..elect import elect
 from ..elementwise import add, cast, is_zero
 from ..gram import gram
-from ..overlap import overlap_counts
 from ..ranks import rank
 from ..select import keep_ranked
 from ..spans import shares
-from ..spread import agreed_mean, gate, rank_of_share, spread
+from ..spread import agreed_mean, gate, nonzero_count, rank_of_share, spread
 from .inputs import task_vectors
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def sce(inputs: MergeInputs) -> Node:
     ranking = spread(*(cast(model.node, dtype=inputs.compute) for model in inputs.models))
     if share <= 0 or is_zero(ranking) or base.spec.elements == 0:
         return base
-    start = rank_of_share(overlap_counts(ranking, epsilon=0.0), share=share)
+    start = rank_of_share(nonzero_count(ranking), share=share)
     # No more are selected than have a variance: what is selected is what is not zero.
     selected = keep_ranked(ranking, rank(ranking, start, descending=True, share=share), descending=True, rest=False)
     # The selection is the same for all models: but for the weights, what is merged can be selected at the end.

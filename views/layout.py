@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from ..engine.units import format_count
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -109,4 +111,4 @@ def heading(title: str, note: str = "") -> Text:
 
 def count(number: int, one: str, many: str | None = None) -> str:
     """``1 shard``, ``4 shards``; thousands apart."""
-    return f"{number:,}".replace(",", " ") + " " + (one if number == 1 else many or one + "s")
+    return format_count(number) + " " + (one if number == 1 else many or one + "s")

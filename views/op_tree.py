@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from rich.text import Text
 
-from ..engine.units import format_bytes
+from ..engine.units import format_bytes, format_count
 from .layout import Row, clean, count, table
 
 if TYPE_CHECKING:
@@ -120,5 +120,5 @@ def _range(values: Sequence[object]) -> str:
     numbers = sorted({value for value in values if isinstance(value, (int, float))})
     if not numbers or isinstance(values[0], bool):
         return clean(str(values[0]))
-    low, high = f"{numbers[0]:.4g}", f"{numbers[-1]:.4g}"
+    low, high = (format_count(each) if isinstance(each, int) else f"{each:.4g}" for each in (numbers[0], numbers[-1]))
     return low if low == high else f"{low}…{high}"

@@ -11,20 +11,26 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from ..engine.graph import Attr, TensorSpec
-from ..engine.opdef import GraphError, Reduction, Tile, op, require_space, same_shape
+from ..engine.opdef import REDUCE_BLOCK_ELEMENTS, GraphError, Reduction, Tile, op, require_space, same_shape
 from .reduce import halving_tree_, place_blocks, power_of_two_at_least, sum_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any, TypeAlias
+    from typing import TypeAlias
 
+    import numpy as np
     from numpy.typing import NDArray
 
     Floats: TypeAlias = NDArray[np.float64]
+
+_LARGE_ELEMENTS = 1 << 15
+"""From here on blocks are multiplied as matrices; smaller ones, rows mostly, in lanes and many at once."""
+
+_BLOCK_LANES = 1 << 11
+"""Partial sums of a block's dot product that run side by side; part of the result's definition, for its last bits."""
 
 _MOST_LANES = 1 << 14
 _LEAST_LANES = 1 << 12
@@ -47,11 +53,15 @@ def pairs_of(inputs: int) -> list[tuple[int, int]]:
 
 
 def _lanes(inputs: int) -> int:
-    """How many partial sums of a dot product run side by side: as many as stay in a core's cache, a power of two."""
+    """How many lanes, of several blocks, run side by side: as many as stay in a core's cache, a power of two."""
     lanes = _MOST_LANES
     while lanes > _LEAST_LANES and _lane_bytes(inputs) * lanes > _CACHED_BYTES:
         lanes //= 2
     return lanes
+
+
+def _block_lanes(elements: int) -> int:
+    return min(power_of_two_at_least(elements), _BLOCK_LANES)
 
 
 def _lane_bytes(inputs: int) -> int:
@@ -59,8 +69,10 @@ def _lane_bytes(inputs: int) -> int:
     return 8 * (inputs + 1 + pair_count(inputs))
 
 
-def dots_scratch_bytes(inputs: int) -> int:
-    """Scratch that `block_dots` needs, for blocks of any size."""
+def dots_scratch_bytes(inputs: int, block_elements: int) -> int:
+    """Scratch that `block_dots` needs for blocks of so many elements."""
+    if block_elements >= _LARGE_ELEMENTS:
+        return 8 * inputs * block_elements
     return _lane_bytes(inputs) * _lanes(inputs)
 
 
@@ -69,39 +81,64 @@ def block_dots(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Te
 
     ``out`` is (blocks, pairs); the last block may be short. A block's numbers depend on its elements alone.
     """
-    memory = scratch[: dots_scratch_bytes(len(ins))].numpy().view(np.float64)
+    memory = scratch.view(torch.float64)
+    if block_elements >= _LARGE_ELEMENTS:
+        _large_dots(out, ins, memory, block_elements)
+        return
     most_lanes = _lanes(len(ins))
-    wide, sums = np.split(memory, [(len(ins) + 1) * most_lanes])
-    arrays = [x.numpy() for x in ins]
+    wide, sums = memory[: (len(ins) + 1) * most_lanes], memory[(len(ins) + 1) * most_lanes :]
     elements = ins[0].numel()
     whole = elements // block_elements
-    group = max(most_lanes // power_of_two_at_least(block_elements), 1)
+    group = max(most_lanes // _block_lanes(block_elements), 1)
     for first in range(0, whole, group):
         count = min(group, whole - first)
         cut = slice(first * block_elements, (first + count) * block_elements)
-        _dots([x[cut].reshape(count, block_elements) for x in arrays], wide, sums, out[first : first + count])
+        _dots([x[cut].view(count, block_elements) for x in ins], wide, sums, out[first : first + count])
     if elements > whole * block_elements:
-        _dots([x[whole * block_elements :].reshape(1, -1) for x in arrays], wide, sums, out[whole : whole + 1])
+        _dots([x[whole * block_elements :].view(1, -1) for x in ins], wide, sums, out[whole : whole + 1])
     if not elements:
         out.zero_()
 
 
-def _dots(blocks: Sequence[NDArray[Any]], wide: Floats, sums: Floats, out: torch.Tensor) -> None:
+def _large_dots(out: torch.Tensor, ins: Sequence[torch.Tensor], memory: torch.Tensor, block_elements: int) -> None:
+    """Dot products of large blocks, each by one product of matrices: few calls, so that workers seldom wait.
+
+    The order of a product's sums is the linear algebra library's, which the shape and the processor decide.
+    """
+    firsts, seconds = (list(each) for each in zip(*pairs_of(len(ins)), strict=True))
+    for block, start in enumerate(range(0, ins[0].numel(), block_elements)):
+        parts = [x[start : start + block_elements] for x in ins]
+        wide = memory[: len(ins) * parts[0].numel()].view(len(ins), -1)
+        for row, part in zip(wide, parts, strict=True):
+            row.copy_(part)
+        out[block] = torch.mm(wide, wide.mT)[firsts, seconds]
+    if not ins[0].numel():
+        out.zero_()
+
+
+def _dots(blocks: Sequence[torch.Tensor], wide: torch.Tensor, sums: torch.Tensor, out: torch.Tensor) -> None:
     """Dot products of a few blocks at once: element i of a block goes to lane i modulo the lanes, in order."""
     count, elements = blocks[0].shape
-    lanes = min(power_of_two_at_least(elements), _lanes(len(blocks)))
+    lanes = _block_lanes(elements)
     pairs = pairs_of(len(blocks))
-    table = sums[: len(pairs) * count * lanes].reshape(len(pairs), count, lanes)
-    table.fill(0)
-    for start in range(0, elements, lanes):
-        width = min(lanes, elements - start)
-        *parts, product = wide[: (len(blocks) + 1) * count * width].reshape(-1, count, width)
-        for part, block in zip(parts, blocks, strict=True):
-            part[:] = block[:, start : start + width]
-        for (i, j), lane in zip(pairs, table[:, :, :width], strict=True):
-            np.multiply(parts[i], parts[j], out=product)
-            np.add(lane, product, out=lane)
-    added = torch.from_numpy(table).permute(2, 1, 0)
+    table = sums[: len(pairs) * count * lanes].view(len(pairs), count, lanes).zero_()
+    # Products of float32 are exact, so that a fused step rounds as two do: once, in the sum.
+    exact = blocks[0].dtype == torch.float32
+    width = 0
+    for chunk in zip(*(torch.split(block, lanes, dim=1) for block in blocks), strict=True):
+        if chunk[0].shape[1] != width:
+            # Views cost as much as what is done with them: they are made once, and once more for a short end.
+            width = chunk[0].shape[1]
+            *parts, product = wide[: (len(blocks) + 1) * count * width].view(-1, count, width).unbind()
+            steps = [(lane, parts[i], parts[j]) for (i, j), lane in zip(pairs, table[:, :, :width], strict=True)]
+        for part, values in zip(parts, chunk, strict=True):
+            part.copy_(values)
+        for lane, one, other in steps:
+            if exact:
+                lane.addcmul_(one, other)
+            else:
+                lane.add_(torch.mul(one, other, out=product))
+    added = table.permute(2, 1, 0)
     halving_tree_(added)
     out.copy_(added[0])
 
@@ -115,6 +152,12 @@ def _infer_gram(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> Tens
     return TensorSpec((pair_count(len(specs)),), torch.float64, "state")
 
 
+def _gram_scratch_bytes(specs: Sequence[TensorSpec], elements: int) -> int:
+    # A pass has blocks of this size, or larger ones where a row is larger; or of a row, if another op wants that.
+    large_bytes = 8 * len(specs) * min(elements, max(REDUCE_BLOCK_ELEMENTS, specs[0].row_elements))
+    return max(large_bytes, dots_scratch_bytes(len(specs), 1))
+
+
 def _blocks_spec(specs: Sequence[TensorSpec], elements: int, block_elements: int) -> TensorSpec:
     return TensorSpec((max(-(-elements // block_elements), 1), pair_count(len(specs))), torch.float64, "state")
 
@@ -123,7 +166,7 @@ def _blocks_spec(specs: Sequence[TensorSpec], elements: int, block_elements: int
     "gram",
     locality="reduce",
     infer=_infer_gram,
-    scratch_bytes=lambda specs, _elements: dots_scratch_bytes(len(specs)),
+    scratch_bytes=_gram_scratch_bytes,
     reduction=Reduction(_blocks_spec, _blocks_spec, place_blocks, sum_blocks),
 )
 def gram(

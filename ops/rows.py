@@ -40,7 +40,9 @@ def _group_rows(row_elements: int) -> int:
 def _rows_scratch_bytes(specs: Sequence[TensorSpec], _elements: int) -> int:
     rows = _group_rows(specs[0].row_elements)
     # Dot products, their working room, and one product of a group.
-    return dots_scratch_bytes(len(specs)) + 8 * rows * (pair_count(len(specs)) + specs[0].row_elements)
+    return dots_scratch_bytes(len(specs), specs[0].row_elements) + 8 * rows * (
+        pair_count(len(specs)) + specs[0].row_elements
+    )
 
 
 def _mean_of_rows(
@@ -51,7 +53,8 @@ def _mean_of_rows(
     coefficients: Callable[[Floats], Floats],
 ) -> None:
     """Σ c_i·x_i with coefficients (inputs, rows) from the dot products (pairs, rows) of each row."""
-    room, rest = scratch[: dots_scratch_bytes(len(ins))], scratch[dots_scratch_bytes(len(ins)) :]
+    room_bytes = dots_scratch_bytes(len(ins), row_elements)
+    room, rest = scratch[:room_bytes], scratch[room_bytes:]
     pairs, most_rows = pair_count(len(ins)), _group_rows(row_elements)
     table = rest[: 8 * pairs * most_rows].view(torch.float64)
     spare = rest[8 * pairs * most_rows :].view(out.dtype).numpy()

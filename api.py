@@ -21,6 +21,7 @@ from .engine.methoddef import methods
 from .engine.plan import make_plan
 from .engine.recipe_checks import unsupported
 from .engine.recipe_parser import parse_recipe
+from .engine.recipe_yaml import MAX_TEXT_BYTES
 from .engine.schedule import Place
 from .engine.units import format_names, parse_size
 from .engine.unmatched import unmatched_filters
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
 
 DEFAULT_SHARD_BYTES = 5 * 10**9
 
+_MOST_BYTES = MAX_TEXT_BYTES + 8
+"""Bytes of a recipe that are read: a byte order mark more than it may have."""
+
+_MOST_FAILURES = 20
+"""Models that one error names; whoever is told of these will try again."""
+
 assert _registered  # importing ops is what makes the methods known
 
 
@@ -45,15 +52,18 @@ def read_recipe(recipe: str | Path, *, strict: bool = False, lenient: bool = Fal
     Raises RecipeError with every mistake, or UsageError if the file cannot be read.
     """
     if str(recipe) == "-":
-        data, name, folder = sys.stdin.buffer.read(), "<stdin>", Path.cwd()
+        data, name, folder = sys.stdin.buffer.read(_MOST_BYTES), "<stdin>", Path.cwd()
     else:
         path = Path(recipe)
         try:
-            data, name, folder = path.read_bytes(), str(recipe), path.resolve().parent
+            with path.open("rb") as file:  # a pipe will do, and one without an end is cut
+                data = file.read(_MOST_BYTES)
+            name, folder = str(recipe), path.resolve().parent
         except OSError as error:
             raise UsageError(f"{recipe}: the recipe cannot be read: {error.strerror}") from error
     try:
-        text = data.decode("utf-8-sig")
+        # What is cut off is too long, whatever its last letter was.
+        text = data.decode("utf-8-sig", "replace" if len(data) == _MOST_BYTES else "strict")
     except UnicodeDecodeError as error:
         raise UsageError(f"{name}: the recipe is not UTF-8 text (byte {error.start})") from None
     parsed = parse_recipe(text, name, methods(), strict=strict, lenient=lenient)
@@ -149,8 +159,10 @@ def open_models(recipe: Recipe, folder: Path, maps: Mapping[str, str]) -> dict[M
             found[ref] = open_model(str(ref), locate(str(ref), recipe_folder=folder, maps=maps))
         except InputError as error:
             failures.append(str(error))
+            if len(failures) == _MOST_FAILURES:
+                break
     if failures:
-        raise InputError("\n".join(failures))
+        raise InputError(*failures)
     unknown = sorted(set(maps) - {text for ref in recipe.references() for text in (str(ref), ref.path)})
     if unknown:
         raise UsageError(f"--map {unknown[0]}: the recipe names no such model; it names " + ", ".join(map(str, found)))

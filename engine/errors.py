@@ -8,8 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .units import clean
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_LONGEST_FACT = 4000
+_MOST_PROBLEMS = 100
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,9 +43,15 @@ class Problem:
 
 
 class PlaitError(Exception):
-    """Base of every error a user can cause. Its text is one fact a line and needs no stack trace."""
+    """Base of every error a user can cause. Its text is one fact a line and needs no stack trace.
+
+    Facts quote names that others chose: what is not visible in them is escaped, and none of them fills a screen.
+    """
 
     exit_code = 1
+
+    def __init__(self, *facts: str) -> None:
+        super().__init__("\n".join(_one_line(fact) for fact in facts))
 
 
 class UsageError(PlaitError):
@@ -49,13 +61,16 @@ class UsageError(PlaitError):
 
 
 class RecipeError(PlaitError):
-    """The recipe is wrong; ``problems`` lists every mistake found, in file order."""
+    """The recipe is wrong; ``problems`` lists every mistake found, in file order. The text has the first of them."""
 
     exit_code = 2
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: problem.where))
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        facts = [str(problem) for problem in self.problems[:_MOST_PROBLEMS]]
+        if len(self.problems) > len(facts):
+            facts.append(f"… and {len(self.problems) - len(facts)} mistakes more")
+        super().__init__(*facts)
 
 
 class InputError(PlaitError):
@@ -78,3 +93,9 @@ class OutputError(PlaitError):
     """The output cannot be written: no space, no permission, an I/O error."""
 
     exit_code = 4
+
+
+def _one_line(fact: str) -> str:
+    if len(fact) > _LONGEST_FACT:
+        fact = f"{fact[: _LONGEST_FACT // 2]} … {fact[-_LONGEST_FACT // 2 :]}"
+    return clean(fact)

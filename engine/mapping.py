@@ -126,7 +126,7 @@ class _Mapper:
             lines = self.missing[:_MOST_MISSING]
             if len(self.missing) > len(lines):
                 lines.append(f"… and {len(self.missing) - len(lines)} tensors more")
-            raise InputError("\n".join(lines))
+            raise InputError(*lines)
         for stack in donor.stacks.values():
             self.stacks.setdefault(stack.prefix, StackLayers(stack.layers, tuple(range(stack.layers))))
         return OutputMap(tuple(tensors), self.stacks, self.untied)

@@ -16,7 +16,7 @@ from .yaml_nodes import YamlEntry, YamlList, YamlMap, YamlNode, YamlScalar, is_n
 MAX_TEXT_BYTES = 10_000_000
 MAX_DEPTH = 64
 # Aliases counted as often as they are used: the work that follows is proportional to this.
-MAX_NODES = 500_000
+MAX_NODES = 100_000
 
 _TAG = "tag:yaml.org,2002:"
 # Longer numerals are text: converting them takes quadratic time, and no recipe means them.
@@ -117,10 +117,13 @@ class _Building:
 
 def _documents(loader: yaml.SafeLoader, file: str) -> tuple[YamlDocument, ...]:
     documents = []
-    building = _Building(file)
+    building, events = _Building(file), 0
     while loader.check_event():
         event = loader.get_event()  # type: ignore[no-untyped-call]
         where = _at(event.start_mark, file)
+        events += 1
+        if events > 3 * MAX_NODES:  # of empty documents: a value has two at most
+            raise _refusal(where, f"more than {MAX_NODES} documents")
         if isinstance(event, yaml.DocumentStartEvent):
             building = _Building(file)
         elif isinstance(event, yaml.DocumentEndEvent):

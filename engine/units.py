@@ -1,4 +1,4 @@
-"""Sizes, rates and durations: read from text, printed for people."""
+"""Sizes, rates, durations and names: read from text, printed for people."""
 
 from __future__ import annotations
 
@@ -63,6 +63,11 @@ def format_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def clean(text: str) -> str:
+    """A name as one line of visible characters: control characters are escaped, so that none reaches a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def format_names(names: Sequence[str]) -> str:

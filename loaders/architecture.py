@@ -8,7 +8,7 @@ from sys import intern
 from typing import TYPE_CHECKING
 
 from ..engine.model import Stack, TensorRole
-from .config_keys import LayerCount, configs, layer_counts, part_of, words_of
+from .config_keys import LayerCount, configs, is_count, layer_counts, part_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -190,7 +190,7 @@ def _input_embedding(leading: Sequence[StoredTensor], config: Mapping[str, objec
         for tensor in leading
         if len(tensor.spec.shape) == 2 and not frozenset(words_of(tensor.name)) & _NOT_TOKENS
     ]
-    sizes = {inner.get("vocab_size") for _, inner in configs(config)}
+    sizes = {size for _, inner in configs(config) if is_count(size := inner.get("vocab_size"))}
 
     def preference(tensor: StoredTensor) -> tuple[bool, bool, int]:
         rows = tensor.spec.shape[0]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import yaml
 
+from ..engine.errors import InputError
 from ..engine.units import format_bytes
+from .input_files import read_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+_FRONT_LIMIT_BYTES = 100_000
+_MOST_LEVELS = 64
+_TEXT = "tag:yaml.org,2002:str"
+_BACKTICKS = re.compile("`+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,8 @@ def render_card(facts: CardFacts) -> str:
     if facts.license is not None:
         front["license"] = facts.license
     rows = [f"| `{model}` | {'base' if model == facts.base_model else 'merged'} |" for model in facts.models]
+    # Longer than any in the recipe, so that the recipe cannot end it.
+    fence = "`" * max([3, *(len(run) + 1 for run in _BACKTICKS.findall(facts.recipe_text))])
     paper = f" ({facts.paper})" if facts.paper else ""
     return "\n".join(
         [
@@ -68,9 +78,9 @@ def render_card(facts: CardFacts) -> str:
             "",
             "## Recipe",
             "",
-            "```yaml",
+            f"{fence}yaml",
             facts.recipe_text.rstrip("\n"),
-            "```",
+            fence,
             "",
             "## Make it again",
             "",
@@ -93,10 +103,26 @@ def common_license(folders: Iterable[Path]) -> str | None:
 def _license(card: Path) -> str | None:
     """The ``license`` of a card's front matter. A card that cannot be read says nothing: it is no weight."""
     try:
-        lines = card.read_text(encoding="utf-8").splitlines()
-        end = lines.index("---", 1) if lines[:1] == ["---"] else 0
-        front = yaml.safe_load("\n".join(lines[1:end]))
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError):
+        lines = read_start(card, _FRONT_LIMIT_BYTES).splitlines()
+        end = lines.index(b"---", 1) if lines[:1] == [b"---"] else 0
+        return _texts(b"\n".join(lines[1:end]).decode()).get("license")
+    except (InputError, ValueError, OverflowError, yaml.YAMLError):
         return None
-    value = front.get("license") if isinstance(front, dict) else None
-    return value if isinstance(value, str) else None
+
+
+def _texts(text: str) -> dict[str, str]:
+    """The keys of a YAML mapping whose values are text; from the parser's events, so that no alias is ever expanded."""
+    loader, level = yaml.SafeLoader(text), 0
+    nodes: list[yaml.NodeEvent] = []
+    while loader.check_event() and not isinstance(event := loader.get_event(), yaml.DocumentEndEvent):  # type: ignore[no-untyped-call]
+        if (level == 0 and isinstance(event, yaml.SequenceStartEvent)) or level > _MOST_LEVELS:
+            return {}
+        if level == 1 and isinstance(event, yaml.NodeEvent):
+            nodes.append(event)
+        level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+    return {
+        key.value: value.value
+        for key, value in zip(nodes[::2], nodes[1::2], strict=False)
+        if isinstance(key, yaml.ScalarEvent) and isinstance(value, yaml.ScalarEvent)
+        if (value.tag or loader.resolve(yaml.ScalarNode, value.value, value.implicit)) == _TEXT  # type: ignore[no-untyped-call]
+    }

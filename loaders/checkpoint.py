@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
+import stat
 from itertools import count
 from pathlib import Path
 from sys import intern
@@ -15,6 +15,7 @@ from ..engine.errors import InputError
 from ..engine.graph import TensorSpec
 from ..engine.model import Model, StoredFile, StoredTensor
 from .architecture import infer_architecture
+from .input_files import read_json
 from .safetensors_file import read_header
 
 if TYPE_CHECKING:
@@ -22,12 +23,18 @@ if TYPE_CHECKING:
 
     import torch
 
+CONFIG_LIMIT_BYTES = 10_000_000
+INDEX_LIMIT_BYTES = 100_000_000
+"""Far above what there is: 90 000 tensors take 10 MB of index."""
+
 _SUFFIX = ".safetensors"
 _ADAPTER = "adapter_model.safetensors"
 _INDEX_SUFFIX = ".safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _OTHER_WEIGHTS = (*_PICKLES, ".gguf", ".h5", ".msgpack", ".npz", ".onnx")
 _SHARD = re.compile(r"^(.+)-(\d+)-of-(\d+)\.safetensors$")
+_LONGEST_NAME = 255
+_NO_NAME = re.compile(r"[/\\:\x00-\x1f\x7f]")
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?$")
 
 
@@ -58,6 +65,8 @@ def open_model(reference: str, folder: Path) -> Model:
             if spec is None:
                 spec = specs[key] = TensorSpec(entry.shape, entry.dtype)
             tensors.append(StoredTensor(reference, tensor, spec, path, entry.offset_bytes))
+    if not tensors:
+        raise InputError(f"{path}: holds no tensors")
     for tensor, name in index.items():
         if holders.get(tensor) != name:
             held = f"it is in {holders[tensor]}" if tensor in holders else "no file of the model holds it"
@@ -80,7 +89,8 @@ def open_model(reference: str, folder: Path) -> Model:
 def read_config(folder: Path) -> dict[str, object]:
     """Parse a folder's config.json; a folder without one gives {}. Raises InputError."""
     path = folder / "config.json"
-    return _read_json(path) if path.exists() else {}
+    # A link that leads nowhere is a file that is missing, not a model without one.
+    return read_json(path, CONFIG_LIMIT_BYTES) if os.path.lexists(path) else {}
 
 
 def locate(path_text: str, *, recipe_folder: Path, maps: Mapping[str, str]) -> Path:
@@ -91,14 +101,14 @@ def locate(path_text: str, *, recipe_folder: Path, maps: Mapping[str, str]) -> P
     where it looked and what to do.
     """
     if path_text in maps:
-        mapped = Path(maps[path_text]).expanduser()
-        if not mapped.exists():
+        mapped = _expanded(maps[path_text])
+        if not _kind_of(mapped):
             raise InputError(f"--map {path_text}={maps[path_text]}: {mapped} does not exist")
         return mapped
     places = _places(path_text, recipe_folder)
-    found = [place for place in places if place.is_dir()] or [place for place in places if place.exists()]
-    if found:
-        return found[0]
+    kinds = {place: kind for place in places if (kind := _kind_of(place))}
+    if kinds:
+        return min(kinds, key=lambda place: kinds[place] != "folder")
     looked = ", ".join(str(place) for place in places)
     advice = [f"did you mean {near}?"] if (near := _nearest(places)) else []
     if _HUB_ID.match(path_text):
@@ -116,21 +126,36 @@ def _places(path_text: str, recipe_folder: Path) -> list[Path]:
         texts.append(path_text.replace("\\", "/"))
     places: list[Path] = []
     for text in texts:
-        try:
-            path = Path(text).expanduser()
-        except RuntimeError:  # "~name" of nobody on this machine
-            path = Path(text)
+        path = _expanded(text)
         places += [path] if path.is_absolute() else [recipe_folder / path, Path.cwd() / path]
     return list(dict.fromkeys(places))
 
 
+def _expanded(text: str) -> Path:
+    """A path with its ``~`` replaced; as it is where that names nobody on this machine."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
+def _kind_of(place: Path) -> str:
+    """What is at a path; "" for nothing, for a name that no file can have, and for what we may not look at."""
+    try:
+        return "folder" if stat.S_ISDIR(place.stat().st_mode) else "file"
+    except (OSError, ValueError):
+        return ""
+
+
 def _nearest(places: Sequence[Path]) -> str | None:
     """The folder beside a missing one whose name is most like it."""
+    if len(places[0].name) > _LONGEST_NAME:  # no file has it, and comparing takes long
+        return None
     siblings: dict[str, Path] = {}
     for place in places:
         try:
             siblings = {path.name: path for path in place.parent.iterdir() if path.is_dir()} | siblings
-        except OSError:
+        except (OSError, ValueError):
             continue
     near = difflib.get_close_matches(places[0].name, siblings, n=1)
     return str(siblings[near[0]]) if near else None
@@ -138,7 +163,10 @@ def _nearest(places: Sequence[Path]) -> str | None:
 
 def _weight_files(folder: Path) -> tuple[list[str], dict[str, str], Path | None]:
     """The names of a folder's weight files in order, its index (tensor to file name) and the index's path."""
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    try:
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {error.strerror or error}") from error
     # With both a single file and an index, the file is the model: transformers reads it so.
     if f"model{_SUFFIX}" in names:
         return [f"model{_SUFFIX}"], {}, None
@@ -205,27 +233,12 @@ def _no_weights(folder: Path, names: Sequence[str]) -> str:
 
 def _read_index(path: Path) -> dict[str, str]:
     """Parse an index and check its file names: a name leads nowhere but to the index's own folder."""
-    weight_map = _read_json(path).get("weight_map")
+    weight_map = read_json(path, INDEX_LIMIT_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputError(f"{path}: has no weight_map")
     index: dict[str, str] = {}
     for tensor, name in weight_map.items():
-        if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\:\0"):
+        if not isinstance(name, str) or name in ("", ".", "..") or _NO_NAME.search(name):
             raise InputError(f"{path}: tensor {tensor!r}: {name!r} is not the name of a file in this folder")
         index[tensor] = intern(name)
     return index
-
-
-def _read_json(path: Path) -> dict[str, object]:
-    """Parse a JSON object. Raises InputError with the line of the mistake."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: not a JSON object")
-    return value

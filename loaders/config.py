@@ -136,7 +136,7 @@ def _set_dtype(config: dict[str, object], dtype_name: str) -> None:
 
 def _dtype_key(config: Mapping[str, object]) -> str:
     """The key of the library version that wrote the config; ``torch_dtype`` is read by all of them."""
-    version = re.match(r"^([0-9]+)\.([0-9]+)", str(config.get("transformers_version")))
+    version = re.match(r"^([0-9]{1,9})\.([0-9]{1,9})", str(config.get("transformers_version")))
     return "dtype" if version and (int(version[1]), int(version[2])) >= _DTYPE_SINCE else "torch_dtype"
 
 

@@ -39,8 +39,9 @@ class OutputFolder:
     """
 
     def __init__(self, out: Path, *, overwrite: bool, inputs: Iterable[Path]) -> None:
-        self.out = out
         _check_apart(out, inputs)
+        # A link stays one: what is replaced is the folder it leads to.
+        self.out = out = out.resolve() if out.is_symlink() else out
         occupied = _is_occupied(out)
         if occupied and not overwrite:
             raise UsageError(f"{out} is not empty; choose another folder, or replace it with --overwrite")
@@ -53,7 +54,7 @@ class OutputFolder:
                 shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be made: {error.strerror}") from error
+            raise OutputError(f"{self.path} cannot be made: {error.strerror or error}") from error
         return self
 
     def __exit__(
@@ -65,7 +66,8 @@ class OutputFolder:
         """Write a file at once or not at all."""
         temporary = self.path / (name + ".tmp")
         try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            # Half a character, in a config or in the name of a file, is written as JSON escapes it.
+            with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -103,7 +105,7 @@ class OutputFolder:
             shutil.rmtree(old)
         except OSError as error:
             raise OutputError(
-                f"{self.out} cannot be replaced: {error.strerror}; the result is in {self.path}"
+                f"{self.out} cannot be replaced: {error.strerror or error}; the result is in {self.path}"
             ) from error
 
 
@@ -118,7 +120,10 @@ def _is_occupied(out: Path) -> bool:
 
 def _check_apart(out: Path, inputs: Iterable[Path]) -> None:
     """Refuse an output that is an input, inside one, or around one."""
-    resolved = out.resolve()
+    try:
+        resolved = out.resolve()
+    except RuntimeError:
+        raise UsageError(f"{out} is a link that leads to itself") from None
     for folder in inputs:
         other = folder.resolve()
         if resolved == other or other in resolved.parents or resolved in other.parents:
@@ -128,6 +133,6 @@ def _check_apart(out: Path, inputs: Iterable[Path]) -> None:
 def free_disk_bytes(out: Path) -> int:
     """Free bytes where the output goes: on the file system of the nearest folder that exists."""
     folder = out.resolve()
-    while not folder.exists():
+    while not os.path.exists(folder):  # noqa: PTH110 - no, too, for a name that no file can have
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -18,7 +18,8 @@ _OTHER_LISTS = frozenset({"token", "tokens", "architectures", "limit", "mean", "
 """Lists that are never a value a layer, though in a small model their length may be the layer count."""
 
 OTHER_MAPPINGS = frozenset({"rope", "quantization", "compression", "label", "auto", "task", "generation"})
-_INDEX_TEXT = re.compile(r"^[0-9]+(,[0-9]+)*$")
+_INDEX_TEXT = re.compile(r"^[0-9]{1,9}(,[0-9]{1,9})*$")
+_INDEX_KEY = re.compile(r"^[0-9]{1,9}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def follow_layers(
         foreign = stack_word(key) not in (None, stack_word(change.prefix))
         if foreign or (path, key) in done or not _OTHER_LISTS.isdisjoint(words):
             continue
-        if isinstance(value, dict) and "layer" in words and value and all(map(str.isdecimal, value)):
+        if isinstance(value, dict) and "layer" in words and value and all(map(_INDEX_KEY.match, value)):
             config[key] = _renumbered(value, change.sources)
             done.add((path, key))
         elif isinstance(value, dict):

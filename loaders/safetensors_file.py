@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from sys import intern
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -18,9 +18,11 @@ import torch
 
 from ..engine.errors import InputError
 from ..engine.units import align_up
+from .input_files import open_input
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 LENGTH_BYTES = 8
 HEADER_LIMIT_BYTES = 100_000_000
@@ -29,6 +31,9 @@ HEADER_LIMIT_BYTES = 100_000_000
 HEADER_ALIGNMENT_BYTES = 8
 
 _ELEMENTS_LIMIT = 1 << 63
+_DIMENSIONS_LIMIT = 64
+_LONG_HEADER_BYTES, _TERSEST_BYTES = 10_000_000, 12  # a tensor has four keys and takes 50; empty lists take gigabytes
+_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,1000}")
 _LFS_POINTER = b"version "
 _METADATA = "__metadata__"
 
@@ -90,15 +95,14 @@ class Header:
 def read_header(path: str | Path) -> Header:
     """Read and check the header of a file; no tensor is read. Raises InputError."""
     where = str(path)
-    try:
-        with Path(path).open("rb") as file:
+    with open_input(path) as file:
+        try:
             file_bytes = file.seek(0, 2)
             file.seek(0)
             prefix = file.read(LENGTH_BYTES)
-            json_bytes = _json_bytes(prefix, file_bytes, where)
-            data = file.read(json_bytes)
-    except OSError as error:
-        raise InputError(f"{where}: cannot be read: {error.strerror or error}") from error
+            data = file.read(_json_bytes(prefix, file_bytes, where))
+        except OSError as error:
+            raise InputError(f"{where}: cannot be read: {error.strerror or error}") from error
     return parse_header(prefix + data, file_bytes, where)
 
 
@@ -202,14 +206,17 @@ def _parse_json(text: bytes, where: str) -> dict[str, object]:
 
     if not text.startswith(b"{"):
         raise InputError(f"{where}: not a safetensors file: its header does not start with '{{'")
+    if len(text) > _LONG_HEADER_BYTES and max(map(text.count, (b":", b"[", b"{"))) * _TERSEST_BYTES > len(text):
+        raise InputError(f"{where}: not a safetensors file: its header holds more than tensors could fill it with")
     try:
         fields = json.loads(text.decode(), object_pairs_hook=unique, parse_int=natural, parse_constant=refuse)
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: the header is not UTF-8 at byte {LENGTH_BYTES + error.start}") from error
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: the header is not JSON: {error.msg} at character {error.pos}") from error
-    except (RecursionError, ValueError) as error:
-        raise InputError(f"{where}: the header cannot be parsed: it is nested too deeply") from error
+    except (RecursionError, ValueError, MemoryError) as error:
+        what = "takes more memory than there is" if isinstance(error, MemoryError) else "is nested too deeply"
+        raise InputError(f"{where}: the header cannot be parsed: it {what}") from error
     if not isinstance(fields, dict):
         raise InputError(f"{where}: the header is not a JSON object")
     return fields
@@ -230,10 +237,8 @@ def _entry(name: str, value: object, data_bytes: int, where: str) -> tuple[torch
     def wrong(problem: str) -> InputError:
         return InputError(f"{where}: tensor {_shown(name)}: {problem}")
 
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise wrong("the name is not valid Unicode") from None
+    if not _NAME.fullmatch(name):
+        raise wrong("the name is far too long, holds control characters or is not valid Unicode")
     if not isinstance(value, dict):
         raise wrong("its header entry is not an object")
     missing = [key for key in ("dtype", "shape", "data_offsets") if key not in value]
@@ -245,6 +250,8 @@ def _entry(name: str, value: object, data_bytes: int, where: str) -> tuple[torch
         raise wrong(f"dtype {_shown(dtype_name)} is unknown or not read yet")
     if not isinstance(shape, list) or not all(type(extent) is int for extent in shape):
         raise wrong("its shape is not a list of sizes")
+    if len(shape) > _DIMENSIONS_LIMIT:
+        raise wrong(f"its shape has {len(shape)} dimensions, more than any tensor")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(offset) is int for offset in offsets):
         raise wrong("its data_offsets are not two numbers")
     begin, end = offsets
@@ -291,5 +298,5 @@ def _elements(shape: Sequence[int]) -> int:
 
 def _shown(value: object) -> str:
     """A value from the file, quoted on one line and short enough for a message."""
-    text = ascii(value)
+    text = ascii(value[:200] if isinstance(value, str) else value)
     return text if len(text) <= 200 else text[:197] + "..."

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .direct_io import PAGE_BYTES
 from .positioned_io import FilePool, PositionedFile
-from .safetensors_file import encode_header
+from .safetensors_file import HEADER_LIMIT_BYTES, encode_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +32,9 @@ METADATA = {"format": "pt"}
 
 _ENTRY_BYTES = 120
 """What a tensor's entry takes in a header besides its name, at most: dtype, shape, two offsets, punctuation."""
+
+_NAMED_LIMIT_BYTES = HEADER_LIMIT_BYTES // 4
+"""Names and entries that a header holds at most: readers refuse longer ones, and some letters are escaped there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +55,17 @@ class Shard:
 def plan_shards(tensors: Iterable[tuple[str, TensorSpec]], limit_bytes: int) -> tuple[Shard, ...]:
     """Fill shards in order, each of at most ``limit_bytes`` unless a single tensor is larger."""
     groups: list[list[tuple[str, TensorSpec]]] = []
-    filled_bytes = 0
+    filled_bytes = named_bytes = 0
     for name, spec in tensors:
-        entry_bytes = spec.size_bytes + len(name.encode()) + _ENTRY_BYTES
-        if not groups or filled_bytes + entry_bytes > limit_bytes:
+        name_bytes = len(name.encode()) + _ENTRY_BYTES
+        entry_bytes = spec.size_bytes + name_bytes
+        if not groups or filled_bytes + entry_bytes > limit_bytes or named_bytes + name_bytes > _NAMED_LIMIT_BYTES:
             groups.append([])
             filled_bytes = 2 * _ENTRY_BYTES + PAGE_BYTES  # the header ends at a page boundary
+            named_bytes = 0
         groups[-1].append((name, spec))
         filled_bytes += entry_bytes
+        named_bytes += name_bytes
     return tuple(
         _make_shard(
             group, "model.safetensors" if len(groups) == 1 else f"model-{index:05d}-of-{len(groups):05d}.safetensors"
@@ -170,6 +176,8 @@ class ShardWriter:
             raise AssertionError(f"not every tensor of {unfinished[0]} was written")
 
     def _count(self, opened: _OpenShard, written_bytes: int) -> None:
+        if written_bytes == 0:  # of an empty tensor; its shard may be complete and have its name already
+            return
         with opened.lock:
             opened.missing_bytes -= written_bytes
             complete = opened.missing_bytes == 0

@@ -181,7 +181,7 @@ def test_an_index_that_is_none(folder: Path, text: str, problem: str) -> None:
         (b'{\n "a": 1,\n}', "config.json:3:1: not JSON"),
         (b"[1]", "config.json: not a JSON object"),
         (b'"\xff"', "config.json: not JSON"),
-        (b"[" * 100_000, "config.json: not JSON"),
+        (b"[" * 100_000, "config.json: nested more than 100 levels deep"),
     ],
 )
 def test_a_config_that_is_none(folder: Path, data: bytes, problem: str) -> None:

@@ -258,7 +258,9 @@ _COMMON = [DTYPES[name] for name in ("BOOL", "U8", "I16", "BF16", "F16", "I32", 
 @settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(
-        st.text(st.characters(blacklist_categories=["Cs"]), max_size=8).filter(lambda name: name != "__metadata__"),
+        st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=8).filter(
+            lambda name: name != "__metadata__"
+        ),
         st.tuples(st.sampled_from(_COMMON), st.lists(st.integers(0, 3), max_size=3).map(tuple)),
         max_size=5,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from ..engine.units import clean as clean
 from ..engine.units import format_count
 
 if TYPE_CHECKING:
@@ -27,11 +28,6 @@ class Row:
     label: Text
     cells: Sequence[Text] = ()
     guide: Text = field(default_factory=Text)
-
-
-def clean(text: str) -> str:
-    """A name as one line of visible characters: control characters are escaped, so that none reaches a terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def shorten(text: Text, width: int) -> Text:

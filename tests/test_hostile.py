@@ -93,7 +93,7 @@ NAMES = st.one_of(
     st.text("ab.0129/\\\n\u2028\u202eü💥", max_size=12),
 )
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(QUICK, max_examples=10_000)
+LONG = settings(QUICK, max_examples=3_000)
 
 
 def proper_file(layout: dict[str, tuple[str, tuple[int, ...]]]) -> bytes:

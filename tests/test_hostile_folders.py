@@ -161,7 +161,7 @@ def test_configs_that_say_anything(stacked: World, config: dict[str, object]) ->
 
 
 @pytest.mark.slow
-@settings(QUICK, max_examples=20_000)
+@settings(QUICK, max_examples=3_000)
 @given(st.dictionaries(KEYS, VALUES, max_size=6))
 def test_configs_that_say_anything_for_long(stacked: World, config: dict[str, object]) -> None:
     any_config(stacked, config)

@@ -26,7 +26,7 @@ from .engine.schedule import Place
 from .engine.units import format_names, parse_size
 from .engine.unmatched import unmatched_filters
 from .loaders.checkpoint import locate, open_model
-from .loaders.writer import Shard, plan_shards
+from .loaders.writer import plan_shards
 from .merge import MergePlan, MergeResult
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from .engine.model import Model
     from .engine.recipe import ModelRef, Recipe
+    from .loaders.shards import Shard
 
 DEFAULT_SHARD_BYTES = 5 * 10**9
 

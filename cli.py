@@ -13,9 +13,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from .engine.errors import PlaitError, UsageError
+from .interrupts import INTERRUPTED, command_to_go_on, in_order
 from .version import VERSION
 
-INTERRUPTED = 130
 DEFECT = 1
 
 app = typer.Typer(
@@ -59,6 +59,9 @@ def run(
         list[str] | None,
         typer.Option("--map", help="Use PATH wherever the recipe names REF (repeatable).", metavar="REF=PATH"),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run; begin where there is none.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished folder.")] = False,
     allow_nonfinite: Annotated[
         bool,
@@ -114,7 +117,7 @@ def run(
     elif not quiet:
         result_view.show_warnings(merge.warnings)
     with RunProgress(merge.plan.budget_bytes, resident_bytes, enabled=not quiet) as progress:
-        result = merge.run(out, overwrite=overwrite, allow_nonfinite=allow_nonfinite, progress=progress)
+        result = merge.run(out, overwrite=overwrite, resume=resume, allow_nonfinite=allow_nonfinite, progress=progress)
     if not quiet:
         result_view.show_warnings(result.warnings[len(merge.warnings) :])
     if as_json:
@@ -232,13 +235,22 @@ def _print_json(value: dict[str, Any]) -> None:
 def _fail(error: BaseException, message: str, code: int, *, trace: bool) -> NoReturn:
     if trace:
         traceback.print_exception(error)
-    for line in message.splitlines() or [type(error).__name__]:
+    lines = message.splitlines() or [type(error).__name__]
+    kept_share = getattr(error, "kept_share", None)
+    if kept_share is not None and sys.argv[1:2] == ["run"]:
+        lines.append(f"{int(100 * kept_share)}% is done and kept; go on with: {command_to_go_on(sys.argv[1:])}")
+    for line in lines:
         sys.stderr.write(f"error: {line}\n")
     sys.exit(code)
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    with in_order():
+        _main()
+
+
+def _main() -> None:
     arguments = sys.argv[1:]
     verbose = "-v" in arguments or "--verbose" in arguments
     try:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .engine.model import Model
     from .engine.recipe import ModelRef
-    from .loaders.writer import Shard
+    from .loaders.shards import Shard
     from .merge import MergeResult
 
 

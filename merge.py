@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,33 +12,27 @@ from typing import TYPE_CHECKING
 
 from .engine import host
 from .engine.compile import Compiled, names_by_model
-from .engine.errors import OutputError
-from .engine.execute import Callback, Progress, execute
 from .engine.mapping import donor_of
 from .engine.units import format_bytes, format_names
-from .loaders.card import CardFacts, common_license, render_card
+from .loaders.card import CardFacts, common_license
 from .loaders.config import output_config
-from .loaders.folder import OutputFolder, free_disk_bytes
-from .loaders.positioned_io import FilePool
-from .loaders.writer import INDEX_FILE, Shard, ShardWriter, index_of
-from .manifest import manifest_of
+from .running import run_merge
 from .version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import networkx as nx
 
+    from .engine.execute import Callback
     from .engine.graph import Node
     from .engine.methoddef import MethodDef
-    from .engine.model import Model, StoredTensor
+    from .engine.model import Model
     from .engine.plan import Plan
     from .engine.recipe import ModelRef, Recipe
+    from .loaders.shards import Shard
 
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?")
-
-CACHED_SHARE = 0.5
-"""Inputs above this share of free memory are read past the page cache: it could not keep them anyway."""
 
 SIDE_FILES_BYTES = 1 << 20
 """What config, index, card and manifest take, about; tokenizer files are counted as they are."""
@@ -145,52 +138,20 @@ class MergePlan:
         out: str | Path,
         *,
         overwrite: bool = False,
+        resume: bool = False,
         allow_nonfinite: bool = False,
         progress: Callback | None = None,
     ) -> MergeResult:
         """Carry out the plan into a folder.
 
-        With ``allow_nonfinite``, NaN and infinity that arithmetic reads are a warning and no InputError.
-        Raises UsageError (the folder), InputError, OutputError, or KeyboardInterrupt once all workers ended.
+        With ``resume``, an interrupted run goes on where there is one, to the same bytes. With ``allow_nonfinite``,
+        NaN and infinity that arithmetic reads are a warning and no InputError.
+        Raises UsageError (the folder), InputError, OutputError, or Interrupted, a KeyboardInterrupt, once all workers
+        ended; their ``kept_share`` is the part of the output that ``resume`` goes on from.
         """
-        started = time.perf_counter()
-        out = Path(out)
-        folders = {Path(model.folder) for model in self.models.values()}
-        with OutputFolder(out, overwrite=overwrite, inputs=folders) as folder:
-            free_bytes = free_disk_bytes(out)
-            if free_bytes < self.disk_needed_bytes:
-                raise OutputError(
-                    f"{out}: the merge needs {format_bytes(self.disk_needed_bytes)} of disk, "
-                    f"and {format_bytes(free_bytes)} are free"
-                )
-            # First, so that an interrupted folder says whose it is.
-            folder.write_text("plait.yml", self.recipe.text)
-            expected = {file.path: file.size_bytes for model in self.models.values() for file in model.files}
-            direct = sum(expected.values()) > host.free_memory_bytes() * CACHED_SHARE
-            with (
-                FilePool(expected_bytes=expected, direct=direct) as files,
-                ShardWriter(folder.path, self.shards, files) as writer,
-            ):
-                let_through: set[StoredTensor] | None = set() if allow_nonfinite else None
-                final = execute(self.plan, files, writer, progress, let_through=let_through)
-                writer.finish()
-                bytes_written = writer.bytes_written
-            folder.take_from(Path(self.donor.folder))
-            folder.write_text("README.md", render_card(self._card_facts()))
-            nonfinite = self._in_order(let_through or set())
-            result = self._result(out, final, bytes_written, time.perf_counter() - started, nonfinite)
-            folder.write_json(
-                "plait-manifest.json",
-                manifest_of(result, self.models, self.shards, allow_nonfinite=allow_nonfinite, nonfinite=nonfinite),
-            )
-            # Last: with these two the folder is a model.
-            if len(self.shards) > 1:
-                folder.write_json(INDEX_FILE, index_of(self.shards))
-            config = self.output_config()
-            if config:
-                folder.write_json("config.json", config)
-            folder.publish()
-        return result
+        return run_merge(
+            self, Path(out), overwrite=overwrite, resume=resume, allow_nonfinite=allow_nonfinite, progress=progress
+        )
 
     def output_config(self) -> dict[str, object]:
         """The output's config.json: the donor's, with layers and dtype as they come out."""
@@ -213,7 +174,8 @@ class MergePlan:
             sizes[str(island.spec.dtype).removeprefix("torch.")] += island.spec.size_bytes
         return sizes.most_common(1)[0][0]
 
-    def _card_facts(self) -> CardFacts:
+    def card_facts(self) -> CardFacts:
+        """What the model card says."""
         base = self.recipe.base_model
         stack = self.compiled.mapping.stacks.get(self.donor.primary or "")
         return CardFacts(
@@ -236,15 +198,22 @@ class MergePlan:
             version=VERSION,
         )
 
-    def _in_order(self, let_through: set[StoredTensor]) -> dict[str, list[str]]:
-        """Names of the tensors that hold NaN or infinity, by model reference; both as the models have them."""
-        models = self.models.values()
-        tensors = (stored for model in models for stored in model.tensors.values()) if let_through else ()
-        return names_by_model((stored for stored in tensors if stored in let_through), models)
-
-    def _result(
-        self, out: Path, final: Progress, bytes_written: int, seconds: float, nonfinite: Mapping[str, list[str]]
+    def result_of(
+        self,
+        out: Path,
+        *,
+        moved_bytes: tuple[int, int],
+        seconds: float,
+        resumed: bool,
+        nonfinite: Mapping[str, Sequence[str]],
+        warnings: Sequence[str],
     ) -> MergeResult:
+        """What a run did that ended now.
+
+        ``moved_bytes`` were read and written; ``nonfinite`` has the tensors let through by model reference,
+        ``warnings`` what the run has to say besides.
+        """
+        bytes_read, bytes_written = moved_bytes
         return MergeResult(
             output=str(out),
             recipe_sha256=self.recipe_sha256,
@@ -252,19 +221,22 @@ class MergePlan:
             device="cpu",
             workers=self.plan.workers,
             tensors=self.tensors,
-            bytes_read=final.bytes_read,
+            bytes_read=bytes_read,
             bytes_written=bytes_written,
             passes=self.plan.passes,
             predicted_peak_bytes=self.plan.predicted_peak_bytes,
             measured_peak_bytes=host.peak_resident_bytes(),
             reserved_bytes=self.plan.reserved_bytes,
             seconds=round(seconds, 3),
-            resumed=False,
+            resumed=resumed,
             shards=self._shard_facts,
-            warnings=self.warnings
-            + tuple(
-                f"{reference}: NaN or infinity let through in {format_names(names)}"
-                for reference, names in nonfinite.items()
+            warnings=(
+                *self.warnings,
+                *warnings,
+                *(
+                    f"{reference}: NaN or infinity let through in {format_names(names)}"
+                    for reference, names in nonfinite.items()
+                ),
             ),
         )
 

@@ -46,9 +46,13 @@ class PlaitError(Exception):
     """Base of every error a user can cause. Its text is one fact a line and needs no stack trace.
 
     Facts quote names that others chose: what is not visible in them is escaped, and none of them fills a screen.
+
+    ``kept_share`` is the part of the output that a run has finished and kept, so that it can go on; None where there
+    is nothing to go on with.
     """
 
     exit_code = 1
+    kept_share: float | None = None
 
     def __init__(self, *facts: str) -> None:
         super().__init__("\n".join(_one_line(fact) for fact in facts))
@@ -79,6 +83,10 @@ class InputError(PlaitError):
     exit_code = 3
 
 
+class NonfiniteError(InputError):
+    """An input holds NaN or infinity."""
+
+
 class PlanError(PlaitError):
     """The budget is too small; ``minimum_bytes`` is the least that works."""
 
@@ -99,3 +107,11 @@ def _one_line(fact: str) -> str:
     if len(fact) > _LONGEST_FACT:
         fact = f"{fact[: _LONGEST_FACT // 2]} … {fact[-_LONGEST_FACT // 2 :]}"
     return clean(fact)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped from outside after its journal had begun; ``kept_share`` of the output is kept, 0 to 1."""
+
+    def __init__(self, kept_share: float) -> None:
+        self.kept_share = kept_share
+        super().__init__()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 import torch
 
+from .errors import PlaitError
 from .feed import Feed, OpenIsland, Task
 from .finite import all_finite, canonical, refuse
 from .host import give_back_freed_memory, one_torch_thread
@@ -22,11 +23,12 @@ from .opdef import Tile
 from .steps import Step, bind, page_aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from .memory import Arena
     from .model import StoredTensor, TensorReader, TensorWriter
     from .plan import Plan
+    from .recorder import Recorder
     from .tiling import Pass
 
 
@@ -59,32 +61,39 @@ def execute(
     every_seconds: float = 0.2,
     *,
     let_through: set[StoredTensor] | None = None,
+    left: Mapping[int, Sequence[Tile]] | None = None,
+    recorder: Recorder | None = None,
 ) -> Progress:
     """Carry out a plan and return the final progress.
 
     NaN or infinity in what arithmetic reads is an InputError, unless ``let_through`` is given: then the stored tensors
-    that hold some are added to it, and the run goes on.
+    that hold some are added to it, and the run goes on. ``left`` has, for the tensors that an earlier run began, what
+    it did not write. ``recorder`` keeps the journal.
 
     Raises what a reader, a writer or a kernel raised first, or KeyboardInterrupt, after every worker has ended.
     """
-    run = _Run(plan, reader, writer, let_through)
+    run = _Run(plan, reader, writer, let_through, left or {}, recorder)
     threads_before = torch.get_num_threads()
     one_torch_thread()
     if any(each.wholes for program in plan.programs.values() for each in program.passes):
         give_back_freed_memory()
     threads = [threading.Thread(target=run.work, name=f"plait-{index}") for index in range(plan.workers)]
     try:
+        if recorder is not None:
+            recorder.start(run.fail)
         for thread in threads:
             thread.start()
         while not run.ended.wait(every_seconds):
             if progress is not None:
                 progress(run.progress())
     finally:
-        run.feed.stop()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
-        torch.set_num_threads(threads_before)
+        try:
+            run.end(threads)
+        except KeyboardInterrupt:
+            run.end(threads)  # nobody may be left behind; a second one is not held up
+            raise
+        finally:
+            torch.set_num_threads(threads_before)
     if run.error is not None:
         raise run.error
     final = run.progress()
@@ -97,10 +106,18 @@ class _Run:
     """The shared state of one execution."""
 
     def __init__(
-        self, plan: Plan, reader: TensorReader, writer: TensorWriter, let_through: set[StoredTensor] | None
+        self,
+        plan: Plan,
+        reader: TensorReader,
+        writer: TensorWriter,
+        let_through: set[StoredTensor] | None,
+        left: Mapping[int, Sequence[Tile]],
+        recorder: Recorder | None,
     ) -> None:
         self.plan, self.reader, self.writer, self.let_through = plan, reader, writer, let_through
-        self.feed = Feed(plan)
+        self.recorder = recorder
+        self.feed = Feed(plan, left)
+        self._total_bytes = plan.bytes_read + plan.bytes_written - plan.header_bytes - _spared_bytes(plan, left)
         self.ended = threading.Event()
         self.error: BaseException | None = None
         self._lock = threading.Lock()
@@ -121,15 +138,33 @@ class _Run:
             self.let_through.add(tensor)
 
     def progress(self) -> Progress:
-        data_written = self.plan.bytes_written - self.plan.header_bytes
         return Progress(
             self._read_bytes,
             self._written_bytes,
-            self.plan.bytes_read + data_written,
+            self._total_bytes,
             self.feed.finished,
             len(self.plan.graph.islands),
             time.perf_counter() - self._started,
         )
+
+    def fail(self, error: BaseException) -> None:
+        """End the run; the first error is what the caller sees."""
+        with self._lock:
+            self.error = self.error or error
+        self.feed.stop()
+
+    def end(self, threads: Sequence[threading.Thread]) -> None:
+        """Wait for every thread after the tile it has, and keep what is finished; twice is fine."""
+        self.feed.stop()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+        if self.recorder is not None:
+            # Whatever ended the run: what is finished is worth keeping, and the first error is the one to be told.
+            try:
+                self.recorder.stop()
+            except PlaitError as error:
+                self.fail(error)
 
     def work(self) -> None:
         # Where NaN is let through, numpy has nothing to say about it.
@@ -140,11 +175,11 @@ class _Run:
                 worker = _Worker(self)
                 while (task := self.feed.take()) is not None:
                     worker.run(task)
+                    if self.recorder is not None and task.island.in_last_pass:
+                        self.recorder.finished(task.island.position, task.tile)
                     self.feed.done(task)
         except BaseException as error:  # whatever it is, the caller has to see it
-            with self._lock:
-                self.error = self.error or error
-            self.feed.stop()
+            self.fail(error)
         finally:
             with self._lock:
                 self._working -= 1
@@ -230,6 +265,20 @@ class _Worker:
                 data.copy_(step.out)
             for part, own in _parts(current, tile):
                 self._run.writer.write_from(name, part.lo * itemsize, data[_bytes_of(own, itemsize)])
+
+
+def _spared_bytes(plan: Plan, left: Mapping[int, Sequence[Tile]]) -> int:
+    """Bytes that need not be read and written because an earlier run did."""
+    spared_bytes = 0
+    for position, gaps in left.items():
+        island = plan.graph.islands[position]
+        program = plan.programs[island.program]
+        last, missing = program.passes[-1], sum(gap.elements for gap in gaps)
+        done_share = 1 - missing / last.elements if last.elements else 1.0
+        spared_bytes += int(done_share * (island.spec.size_bytes * len(island.outputs) + last.bytes_read))
+        if not missing:
+            spared_bytes += program.bytes_read - last.bytes_read
+    return spared_bytes
 
 
 def _parts(current: Pass, tile: Tile) -> Iterator[tuple[Tile, slice]]:

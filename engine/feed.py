@@ -16,7 +16,7 @@ from .errors import InputError
 from .opdef import Site, Tile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from .graph import Island, Node, Program
     from .model import StoredTensor
@@ -27,10 +27,17 @@ _NO_SCRATCH = torch.empty(0, dtype=torch.uint8)
 
 
 class OpenIsland:
-    """A tensor under way: its pass, what is out with workers, and the state of its reductions."""
+    """A tensor under way: its pass, what is out with workers, and the state of its reductions.
 
-    def __init__(self, island: Island, plan: ProgramPlan, seed: int) -> None:
+    ``position`` is its place in the graph. ``gaps`` are what its last pass has to write, None for everything.
+    """
+
+    def __init__(
+        self, position: int, island: Island, plan: ProgramPlan, seed: int, gaps: Sequence[Tile] | None = None
+    ) -> None:
+        self.position = position
         self.plan = plan
+        self._gaps = gaps
         self.outputs = island.outputs
         self.leaves = island.leaves
         self.lock = threading.Lock()
@@ -53,6 +60,11 @@ class OpenIsland:
         slot = node.attr("slot")
         assert isinstance(slot, int)
         return self.leaves[slot]
+
+    @property
+    def in_last_pass(self) -> bool:
+        """Whether this is the pass that writes."""
+        return self.pass_index == len(self.plan.passes) - 1
 
     @property
     def exhausted(self) -> bool:
@@ -115,7 +127,11 @@ class OpenIsland:
         self.ordered = bool(current.wholes)
         for node in current.wholes:
             self._new_result(node).zero_()
-        self._tiles = current.tiles(self.plan.tile_elements(self.pass_index))
+        tile_elements = self.plan.tile_elements(self.pass_index)
+        if self._gaps is not None and self.in_last_pass:
+            self._tiles = _tiles_of(self._gaps, tile_elements)
+        else:
+            self._tiles = current.tiles(tile_elements)
         self._next = next(self._tiles, None)
         for node in current.reductions:
             assert node.op.reduction is not None
@@ -133,6 +149,12 @@ def _bound_attrs(program: Program, site: Site) -> dict[Node, dict[str, Any]]:
     return attrs
 
 
+def _tiles_of(gaps: Sequence[Tile], tile_elements: int) -> Iterator[Tile]:
+    for gap in gaps:
+        for lo in range(gap.lo, gap.hi, max(tile_elements, 1)):
+            yield Tile(lo, min(lo + tile_elements, gap.hi))
+
+
 class Task(NamedTuple):
     """One tile of one pass of one tensor."""
 
@@ -142,15 +164,19 @@ class Task(NamedTuple):
 
 
 class Feed:
-    """The queue that workers share; safe to call from several threads."""
+    """The queue that workers share; safe to call from several threads.
 
-    def __init__(self, plan: Plan) -> None:
+    ``left`` has, for the tensors that an earlier run began, what it did not write.
+    """
+
+    def __init__(self, plan: Plan, left: Mapping[int, Sequence[Tile]] | None = None) -> None:
         self._plan = plan
-        self._waiting = deque(plan.sequence)
+        self._left = left or {}
+        self._waiting = deque(position for position in plan.sequence if self._left.get(position, True))
         self._open: list[OpenIsland] = []
         self._changed = threading.Condition()
         self._stopped = False
-        self.finished = 0
+        self.finished = len(plan.sequence) - len(self._waiting)
 
     def take(self) -> Task | None:
         """The next tile, waiting for one where a pass has to end first; None when nothing is left."""
@@ -170,8 +196,10 @@ class Feed:
             return None
 
     def _open_next(self) -> None:
-        island = self._plan.graph.islands[self._waiting.popleft()]
-        self._open.append(OpenIsland(island, self._plan.programs[island.program], self._plan.seed))
+        position = self._waiting.popleft()
+        island = self._plan.graph.islands[position]
+        plan = self._plan.programs[island.program]
+        self._open.append(OpenIsland(position, island, plan, self._plan.seed, self._left.get(position)))
 
     def done(self, task: Task) -> None:
         """Give a tile back as finished; ends the pass or the tensor where it was the last."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .errors import InputError
+from .errors import NonfiniteError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ def all_finite(x: torch.Tensor) -> bool:
     return math.isfinite(low.item()) and math.isfinite(high.item())
 
 
-def refuse(tensor: StoredTensor, x: torch.Tensor, first: int) -> InputError:
+def refuse(tensor: StoredTensor, x: torch.Tensor, first: int) -> NonfiniteError:
     """What is wrong with a tile of a stored tensor that is not all finite; ``first`` is its first flat element."""
     position = next(
         lo + int(bad.nonzero()[0].item())
@@ -69,7 +69,7 @@ def refuse(tensor: StoredTensor, x: torch.Tensor, first: int) -> InputError:
     for extent in reversed(tensor.spec.shape):
         rest, index = divmod(rest, extent)
         place.insert(0, index)
-    return InputError(
+    return NonfiniteError(
         f"{tensor.model}: {tensor.name} {list(tensor.spec.shape)} holds {what} at {place}; "
         "mend the model, or let NaN and infinity through with --allow-nonfinite"
     )

@@ -52,6 +52,24 @@ def container_room_bytes(groups: tuple[tuple[str, str, str, str], ...] = _CGROUP
     return None
 
 
+def allow_open_files(count: int) -> bool:
+    """Have this process be allowed so many open files; False where the system does not let it."""
+    if sys.platform == "win32":
+        return True
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return True
+    if hard != resource.RLIM_INFINITY and hard < count:
+        return False
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def resident_bytes() -> int:
     """Resident memory of this process now."""
     return int(psutil.Process().memory_info().rss)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import torch
 
@@ -66,11 +66,12 @@ class TensorRole:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One weight file of an input: its size and the sha256 of its header, as they were when it was read."""
+    """One weight file of an input: size, sha256 of its header, time of change (ns), as they were when it was read."""
 
     path: str
     size_bytes: int
     header_sha256: str
+    modified_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,3 +121,17 @@ class TensorWriter(Protocol):
 
     def copy_from(self, name: str, offset_bytes: int, tensor: StoredTensor, size_bytes: int) -> bool:
         """Let the kernel copy a range of a stored tensor; False where it cannot and bytes have to be moved."""
+
+
+class ReadBack(Protocol):
+    """Gives back what was written."""
+
+    def read_back(self, name: str, offset_bytes: int, size_bytes: int) -> bytes:
+        """Bytes of an output tensor's data, as the disk has them. Raises OutputError."""
+
+
+class DurableWriter(TensorWriter, ReadBack, Protocol):
+    """A writer whose bytes can be made to survive a loss of power."""
+
+    def sync(self, names: Iterable[str]) -> None:
+        """Return when what was written of these tensors is on disk. Raises OutputError."""

@@ -55,7 +55,7 @@ def open_model(reference: str, folder: Path) -> Model:
     for name in names:
         path = str(folder / name)
         header = read_header(path)
-        files.append(StoredFile(path, header.file_bytes, header.sha256))
+        files.append(StoredFile(path, header.file_bytes, header.sha256, Path(path).stat().st_mtime_ns))
         for tensor, entry in header.entries.items():
             if tensor in holders:
                 raise InputError(f"{path}: tensor {tensor!r} is also in {holders[tensor]}")

@@ -1,4 +1,8 @@
-"""The output folder: empty or refused, filled in place or beside the one it replaces, complete or not there."""
+"""The output folder: empty or refused, filled in place or beside the one it replaces, complete or not there.
+
+A run that was interrupted leaves its journal, and no index and no config. The journal goes when everything else is
+in place, so that whatever has none is finished or was never begun.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,15 @@ import shutil
 from typing import TYPE_CHECKING
 
 from ..engine.errors import OutputError, UsageError
+from .durable import sync_folder
+from .lock import LOCK_FILE, FolderLock, refuse_if_locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
+
+JOURNAL_FILE = "plait-journal"
 
 _STAGING_SUFFIX = ".plait-new"
 _REPLACED_SUFFIX = ".plait-old"
@@ -25,42 +33,74 @@ _DONATED = re.compile(
 """Files that go from the donor to the output as they are: tokenizer, generation, processors, remote code."""
 
 _MODEL_FILES = re.compile(
-    r".*\.safetensors(\.index\.json)?(\.partial)?|config\.json|plait-manifest\.json|README\.md|plait\.yml|"
-    + _DONATED.pattern
+    r"(.*\.safetensors(\.index\.json)?(\.partial)?|config\.json|plait-manifest\.json|README\.md|plait\.yml|"
+    r"plait-journal|plait\.lock.*|" + _DONATED.pattern + r")(\.tmp)?"
 )
 """What a model folder is made of; anything else in a replaced folder is somebody's own and is kept."""
+
+
+_NOTHING_YET = re.compile(r"plait\.lock.*|plait-journal\.tmp")
 
 
 class OutputFolder:
     """The folder a run writes to, as a ``with`` block; ``path`` is where files go meanwhile.
 
     A new or empty folder is filled in place. With ``overwrite`` the result is built beside the old folder and
-    takes its name when it is complete, so that at every moment one of the two is whole.
+    takes its name when it is complete, so that at every moment one of the two is whole. With ``resume`` an
+    interrupted run goes on where there is one (then ``goes_on``), and begins where there is nothing.
     """
 
-    def __init__(self, out: Path, *, overwrite: bool, inputs: Iterable[Path]) -> None:
+    def __init__(self, out: Path, *, overwrite: bool, inputs: Iterable[Path], resume: bool = False) -> None:
         _check_apart(out, inputs)
         # A link stays one: what is replaced is the folder it leads to.
         self.out = out = out.resolve() if out.is_symlink() else out
         occupied = _is_occupied(out)
+        self._staging = out.with_name(out.name + _STAGING_SUFFIX)
+        interrupted = [folder for folder in (out, self._staging) if (folder / JOURNAL_FILE).exists()]
         if occupied and not overwrite:
-            raise UsageError(f"{out} is not empty; choose another folder, or replace it with --overwrite")
-        self._replaces = occupied
-        self.path = out.with_name(out.name + _STAGING_SUFFIX) if occupied else out
+            _refuse_occupied(out, resume=resume, interrupted=interrupted)
+        self.goes_on = resume and bool(interrupted)
+        if self.goes_on:
+            self.path = interrupted[0]
+        else:
+            self.path = self._staging if occupied else out
+        self._replaces = self.path is self._staging
+        self._lock = FolderLock()
 
     def __enter__(self) -> OutputFolder:
+        # Another run may be about to replace this folder, or be at work in the one that this run replaces.
+        refuse_if_locked(self.out if self._replaces else self._staging)
         try:
-            if self._replaces and self.path.exists():
-                shutil.rmtree(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.path} cannot be made: {error.strerror or error}") from error
+        self._lock.take(self.path)
+        if self._replaces and not self.goes_on:
+            self._clear()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
+        self._lock.release(self.path)
+
+    @property
+    def journal(self) -> Path:
+        """Where the run's journal is."""
+        return self.path / JOURNAL_FILE
+
+    def remove_journal(self) -> None:
+        """The folder is complete: nothing is left to go on with."""
+        try:
+            self.journal.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.journal} cannot be removed: {error.strerror}") from error
+
+    def taken_bytes(self) -> int:
+        """Disk that an interrupted run has taken already."""
+        sizes = [entry.stat() for entry in self.path.glob("*.safetensors*")]
+        # A shard has its full size from the start, but takes only what was written. (Windows does not tell.)
+        return sum(min(getattr(found, "st_blocks", 0) * 512, found.st_size) for found in sizes)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file at once or not at all."""
@@ -83,35 +123,86 @@ class OutputFolder:
         """Copy the donor's files that a merge leaves as they are; returns their names."""
         names = sorted(entry.name for entry in donor.iterdir() if entry.is_file() and _DONATED.fullmatch(entry.name))
         for name in names:
+            temporary = self.path / (name + ".tmp")
             try:
-                shutil.copyfile(donor / name, self.path / name)
+                shutil.copyfile(donor / name, temporary)
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+                temporary.replace(self.path / name)
             except OSError as error:
                 raise OutputError(f"{self.path / name} cannot be written: {error.strerror}") from error
         return tuple(names)
 
+    def sync(self) -> None:
+        """Return when the names of everything written so far are on disk."""
+        sync_folder(self.path)
+
     def publish(self) -> None:
         """Give the folder its name, replacing the old one."""
-        if not self._replaces:
+        if not self._replaces and not self.goes_on:
             return
         old = self.out.with_name(self.out.name + _REPLACED_SUFFIX)
         try:
-            for entry in self.out.iterdir():
-                if not _MODEL_FILES.fullmatch(entry.name) and not (self.path / entry.name).exists():
-                    entry.rename(self.path / entry.name)
-            if old.exists():  # a replacement was interrupted while it cleared up
-                shutil.rmtree(old)
-            self.out.rename(old)
-            self.path.rename(self.out)
-            shutil.rmtree(old)
+            if self._replaces:
+                if self.out.exists():
+                    if old.exists():  # a replacement was interrupted while it cleared up
+                        _put_away(old, self.out)
+                    self.out.rename(old)
+                self.path.rename(self.out)
+                self.path, self._replaces = self.out, False
+                sync_folder(self.out.parent)
+            if old.exists():
+                _put_away(old, self.out)
         except OSError as error:
             raise OutputError(
                 f"{self.out} cannot be replaced: {error.strerror or error}; the result is in {self.path}"
             ) from error
 
+    def _clear(self) -> None:
+        """Remove what an interrupted replacement left; it is all ours."""
+        try:
+            for entry in self.path.iterdir():
+                if entry.name == LOCK_FILE:
+                    continue
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be cleared: {error.strerror}") from error
+
+
+def _put_away(old: Path, new: Path) -> None:
+    """Remove a folder that was replaced; what is somebody's own in it moves on."""
+    for entry in old.iterdir():
+        if not _MODEL_FILES.fullmatch(entry.name) and not (new / entry.name).exists():
+            entry.rename(new / entry.name)
+    shutil.rmtree(old)
+
+
+def _refuse_occupied(out: Path, *, resume: bool, interrupted: list[Path]) -> None:
+    """Say why a folder that is not empty cannot be written to; nothing where a run in it may go on."""
+    if resume and out in interrupted:
+        return
+    if interrupted and out not in interrupted and resume:
+        raise UsageError(f"{out}: the interrupted run was to replace it; go on with --resume --overwrite")
+    if out in interrupted:
+        raise UsageError(
+            f"{out} is not empty: it holds an interrupted run; go on with it with --resume, "
+            "or start anew with --overwrite"
+        )
+    if resume:
+        raise UsageError(f"{out} holds no interrupted run; choose another folder, or replace it with --overwrite")
+    raise UsageError(
+        f"{out} is not empty; choose another folder, or replace it with --overwrite "
+        "(an interrupted run goes on with --resume)"
+    )
+
 
 def _is_occupied(out: Path) -> bool:
+    """Whether a folder holds anything but what a run leaves that ended before it had begun."""
     try:
-        return any(out.iterdir()) if out.exists() else False
+        return any(not _NOTHING_YET.fullmatch(entry.name) for entry in out.iterdir()) if out.exists() else False
     except NotADirectoryError:
         raise UsageError(f"{out} is a file; the output is a folder") from None
     except OSError as error:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..engine.errors import OutputError
 from .direct_io import PAGE_BYTES
+from .durable import sync_folder
 from .positioned_io import FilePool, PositionedFile
 from .safetensors_file import HEADER_LIMIT_BYTES, encode_header
+from .shards import PARTIAL_SUFFIX, Shard, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 
     from ..engine.graph import TensorSpec
     from ..engine.model import StoredTensor
+    from .shards import ShardState
 
 INDEX_FILE = "model.safetensors.index.json"
-PARTIAL_SUFFIX = ".partial"
 METADATA = {"format": "pt"}
 
 _ENTRY_BYTES = 120
@@ -35,21 +37,6 @@ _ENTRY_BYTES = 120
 
 _NAMED_LIMIT_BYTES = HEADER_LIMIT_BYTES // 4
 """Names and entries that a header holds at most: readers refuse longer ones, and some letters are escaped there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One output file: its name, its header, and where each tensor's data starts (from the file's start)."""
-
-    file_name: str
-    header: bytes
-    offsets_bytes: Mapping[str, int]
-    size_bytes: int
-
-    @property
-    def data_bytes(self) -> int:
-        """Bytes of the tensors."""
-        return self.size_bytes - len(self.header)
 
 
 def plan_shards(tensors: Iterable[tuple[str, TensorSpec]], limit_bytes: int) -> tuple[Shard, ...]:
@@ -92,35 +79,82 @@ def index_of(shards: Sequence[Shard]) -> dict[str, object]:
 
 
 class _OpenShard:
-    """A shard under way and the bytes of it that are still to come."""
+    """A shard under way and the bytes of it that are still to come.
 
-    def __init__(self, shard: Shard, folder: Path) -> None:
+    ``state`` is what an earlier run left of it. A whole one takes no more bytes.
+    """
+
+    def __init__(self, shard: Shard, folder: Path, state: ShardState) -> None:
         self.shard = shard
         self.final = folder / shard.file_name
         self.partial = folder / (shard.file_name + PARTIAL_SUFFIX)
-        self.missing_bytes = shard.data_bytes
+        self.missing_bytes = 0 if state == "whole" else shard.data_bytes
         self.lock = threading.Lock()
+        self.published = self.named = state == "whole"
+        self._naming = threading.Lock()
+        self._lost: OutputError | None = None
+        if self.named:
+            return
         # Nobody reads the output while it is written: it need not push the inputs out of the page cache.
-        self.file = PositionedFile(str(self.partial), "create", direct=True)
-        self.file.resize(shard.size_bytes)
-        self.file.write_from(0, memoryview(shard.header))
+        self.file = PositionedFile(str(self.partial), "update" if state == "partial" else "create", direct=True)
+        if state != "partial":
+            self.file.resize(shard.size_bytes)
+            self.file.write_from(0, memoryview(shard.header))
+
+    def sync(self) -> None:
+        """Return when the bytes written so far are on disk."""
+        with self._naming:
+            if not self.named:
+                self._flush()
+
+    def read_back(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Bytes of the file, through a handle of its own. Raises OutputError."""
+        with self._naming:
+            return read_bytes(self.final if self.named else self.partial, offset_bytes, size_bytes)
 
     def publish(self) -> None:
         """Wait until the bytes are on disk and give the shard its name."""
-        self.file.sync()
-        self.file.close()
-        self.partial.replace(self.final)
+        with self._naming:
+            self._flush()
+            self.file.close()
+            try:
+                self.partial.replace(self.final)
+            except OSError as error:
+                raise OutputError(f"{self.partial} cannot be renamed: {error.strerror}") from error
+            self.named = True
+
+    def _flush(self) -> None:
+        # The system tells of lost writes only once, and then they are as good as never made.
+        if self._lost is None:
+            try:
+                self.file.sync()
+            except OutputError as error:
+                self._lost = error
+        if self._lost is not None:
+            raise self._lost
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        if not self.named:
+            self.file.close()
 
 
 class ShardWriter:
-    """Writes ranges of tensors into their shards; see engine.model.TensorWriter. Use it in a ``with`` block.
+    """Writes ranges of tensors into their shards; see engine.model.DurableWriter. Use it in a ``with`` block.
 
     A shard is synced and renamed in the background as soon as its last byte is written; ``finish`` waits for
-    that. Leaving the block without it closes the files and leaves the partial shards where they are.
+    that. Leaving the block without it closes the files and leaves the partial shards where they are. ``states`` has,
+    by name, what an earlier run left of shards; `keep` then says what of their tensors need not be written.
     """
 
-    def __init__(self, folder: Path, shards: Sequence[Shard], sources: FilePool) -> None:
-        self._folder, self._shards, self._sources = folder, shards, sources
+    def __init__(
+        self,
+        folder: Path,
+        shards: Sequence[Shard],
+        sources: FilePool,
+        states: Mapping[str, ShardState] | None = None,
+    ) -> None:
+        self._folder, self._shards, self._sources, self._states = folder, shards, sources, states or {}
         self._open: list[_OpenShard] = []
         self._place: dict[str, tuple[_OpenShard, int]] = {}
         self._published: list[Future[None]] = []
@@ -129,12 +163,13 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         for shard in self._shards:
-            opened = _OpenShard(shard, self._folder)
+            opened = _OpenShard(shard, self._folder, self._states.get(shard.file_name, "missing"))
             self._open.append(opened)
             self._place.update((name, (opened, offset)) for name, offset in shard.offsets_bytes.items())
-            self.bytes_written += len(shard.header)
-            if opened.missing_bytes == 0:
-                self._published.append(self._publisher.submit(opened.publish))
+            self.bytes_written += 0 if opened.named else len(shard.header)
+            self._publish_if_complete(opened)
+        # Their names have to survive what their bytes survive.
+        sync_folder(self._folder)
         return self
 
     def __exit__(
@@ -142,11 +177,21 @@ class ShardWriter:
     ) -> None:
         self._publisher.shutdown(wait=True)
         for opened in self._open:
-            opened.file.close()
+            opened.close()
+
+    def keep(self, kept_bytes: Mapping[str, int]) -> None:
+        """So many bytes of these tensors are in place and will not come again; before anything is written."""
+        for name, size_bytes in kept_bytes.items():
+            opened, _ = self._place[name]
+            if not opened.named:
+                opened.missing_bytes -= size_bytes
+                self._publish_if_complete(opened)
 
     def write_from(self, name: str, offset_bytes: int, data: torch.Tensor) -> None:
         """Put a tile's bytes in place. Raises OutputError."""
         opened, start_bytes = self._place[name]
+        if opened.published:  # by an earlier run; the tensor goes to another shard, too
+            return
         opened.file.write_from(start_bytes + offset_bytes, data.numpy().data)
         self._count(opened, data.numel())
 
@@ -159,6 +204,8 @@ class ShardWriter:
         if self._sources.direct:
             return False
         opened, start_bytes = self._place[name]
+        if opened.published:
+            return True
         with self._sources.use(tensor.file) as source:
             source_offset_bytes = tensor.offset_bytes + offset_bytes
             copied = opened.file.copy_range(source, source_offset_bytes, start_bytes + offset_bytes, size_bytes)
@@ -167,20 +214,35 @@ class ShardWriter:
         self._count(opened, size_bytes)
         return True
 
+    def sync(self, names: Iterable[str]) -> None:
+        """See engine.model.DurableWriter."""
+        for opened in {id(shard): shard for shard, _ in map(self._place.__getitem__, names)}.values():
+            opened.sync()
+
+    def read_back(self, name: str, offset_bytes: int, size_bytes: int) -> bytes:
+        """See engine.model.DurableWriter."""
+        opened, start_bytes = self._place[name]
+        return opened.read_back(start_bytes + offset_bytes, size_bytes)
+
     def finish(self) -> None:
-        """Wait until every shard has its name. Raises OutputError if one could not be written."""
+        """Wait until every shard has its name, for good. Raises OutputError if one could not be written."""
         for published in self._published:
             published.result()
         unfinished = [opened.shard.file_name for opened in self._open if opened.missing_bytes]
         if unfinished:
             raise AssertionError(f"not every tensor of {unfinished[0]} was written")
+        sync_folder(self._folder)
 
     def _count(self, opened: _OpenShard, written_bytes: int) -> None:
         if written_bytes == 0:  # of an empty tensor; its shard may be complete and have its name already
             return
         with opened.lock:
             opened.missing_bytes -= written_bytes
-            complete = opened.missing_bytes == 0
             self.bytes_written += written_bytes
-        if complete:
+            self._publish_if_complete(opened)
+
+    def _publish_if_complete(self, opened: _OpenShard) -> None:
+        """Hand a shard that has all its bytes to the publisher, once."""
+        if opened.missing_bytes == 0 and not opened.published:
+            opened.published = True
             self._published.append(self._publisher.submit(opened.publish))

@@ -35,7 +35,7 @@ LIBRARIES = {
     # What a room needs beyond Python itself, torch and numpy. Formats belong to loaders, the screen to views.
     "engine": {"accelerate", "networkx", "psutil", "yaml"},
     "ops": set(),
-    "loaders": {"safetensors", "yaml"},
+    "loaders": {"psutil", "safetensors", "yaml"},
     "views": {"networkx", "rich"},
 }
 

@@ -1,0 +1,115 @@
+"""Which run a journal belongs to: everything that the bytes of the output depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from .engine.errors import InputError, UsageError
+from .engine.journal import read_journal
+from .version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from .engine.journal import Batch
+    from .engine.model import Model
+    from .merge import MergePlan
+
+_START_ANEW = "start anew with --overwrite"
+
+
+def identity_of(merge: MergePlan, *, allow_nonfinite: bool) -> dict[str, object]:
+    """The head of a run's journal. Where inputs and output lie is no part of it."""
+    shards = hashlib.sha256()
+    for shard in merge.shards:
+        shards.update(f"{shard.file_name} {shard.size_bytes}\n".encode() + shard.header)
+    return {
+        "journal": 1,
+        "version": VERSION,
+        "torch": torch.__version__,
+        "recipe_sha256": merge.recipe_sha256,
+        "seed": merge.plan.seed,
+        "allow_nonfinite": allow_nonfinite,
+        "inputs": {
+            str(ref): [
+                [Path(file.path).name, file.size_bytes, file.modified_ns, file.header_sha256] for file in model.files
+            ]
+            for ref, model in merge.models.items()
+        },
+        "config_sha256": hashlib.sha256(json.dumps(merge.output_config(), sort_keys=True).encode()).hexdigest(),
+        "shards_sha256": shards.hexdigest(),
+    }
+
+
+def read_earlier(path: Path, identity: Mapping[str, object]) -> tuple[Batch, ...]:
+    """The batches of an interrupted run's journal. UsageError or InputError if that was another run."""
+    found = read_journal(path)
+    if found is None:
+        raise UsageError(f"{path}: the journal is damaged, so nothing tells what is done; {_START_ANEW}")
+    head, batches = found
+    folder = path.parent
+    if head.get("journal") != identity["journal"] or head.get("version") != identity["version"]:
+        raise UsageError(
+            f"{folder}: begun by plait {head.get('version')}, and this is {identity['version']}; "
+            f"go on with the same version, or {_START_ANEW}"
+        )
+    for key, what in (("torch", "torch"), ("seed", "the seed"), ("allow_nonfinite", "--allow-nonfinite")):
+        if head.get(key) != identity[key]:
+            raise UsageError(
+                f"{folder}: {what} was {_said(head.get(key))} when the run began and is {_said(identity[key])} now; "
+                f"go on with the same, or {_START_ANEW}"
+            )
+    if head.get("recipe_sha256") != identity["recipe_sha256"]:
+        raise UsageError(
+            f"{folder}: the run was begun with another recipe ({folder / 'plait.yml'} has it); "
+            f"go on with that, or {_START_ANEW}"
+        )
+    _compare_inputs(folder, head.get("inputs"), identity["inputs"])
+    if head.get("config_sha256") != identity["config_sha256"]:
+        raise InputError(f"{folder}: an input's config.json changed since the run began; {_START_ANEW}")
+    if head.get("shards_sha256") != identity["shards_sha256"]:
+        raise UsageError(
+            f"{folder}: the shards are laid out in another way than when the run began; "
+            f"go on with the same --shard-size, or {_START_ANEW}"
+        )
+    return batches
+
+
+def refuse_changed(models: Iterable[Model]) -> None:
+    """InputError if a file of an input is not what it was when its header was read."""
+    for model in models:
+        for file in model.files:
+            try:
+                found = Path(file.path).stat()
+            except OSError:
+                continue  # whatever was needed of it has been read
+            if found.st_size != file.size_bytes or (file.modified_ns and found.st_mtime_ns != file.modified_ns):
+                raise InputError(
+                    f"{file.path}: the file changed while Plait was running, and what was made of it is worthless"
+                )
+
+
+def _compare_inputs(folder: Path, before: object, now: object) -> None:
+    assert isinstance(now, dict)
+    if not isinstance(before, dict) or list(before) != list(now):
+        raise UsageError(f"{folder}: the run was begun with other models; {_START_ANEW}")
+    for reference, files in now.items():
+        earlier = before[reference]
+        if [file[0] for file in files] != [file[0] for file in earlier]:
+            raise InputError(f"{folder}: {reference} has other files than when the run began; {_START_ANEW}")
+        for file, was in zip(files, earlier, strict=True):
+            for index, what in ((1, "size"), (3, "header"), (2, "time of change")):
+                if file[index] != was[index]:
+                    raise InputError(
+                        f"{folder}: {file[0]} of {reference} changed since the run began (its {what} differs); "
+                        f"put it back, or {_START_ANEW}"
+                    )
+
+
+def _said(value: object) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

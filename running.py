@@ -1,0 +1,185 @@
+"""A run from an empty or an interrupted folder to a finished one."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .engine import host
+from .engine.compile import names_by_model
+from .engine.errors import Interrupted, NonfiniteError, OutputError, PlaitError
+from .engine.execute import execute
+from .engine.journal import Finished, Journal
+from .engine.recorder import Recorder
+from .engine.resumption import finished_by, kept_bytes, remaining, share_of, trusted, written_down
+from .engine.units import format_bytes
+from .identity import identity_of, read_earlier, refuse_changed
+from .loaders.card import render_card
+from .loaders.folder import OutputFolder, free_disk_bytes
+from .loaders.positioned_io import FilePool
+from .loaders.shards import LeftShards
+from .loaders.writer import INDEX_FILE, ShardWriter, index_of
+from .manifest import manifest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .engine.execute import Callback, Progress
+    from .engine.journal import Batch
+    from .engine.model import StoredTensor
+    from .loaders.shards import ShardState
+    from .merge import MergePlan, MergeResult
+
+CACHED_SHARE = 0.5
+"""Inputs above this share of free memory are read past the page cache: it could not keep them anyway."""
+
+_INPUT_FILES, _OTHER_FILES = 64, 64
+"""Input files that are open at once, and what else a process has open."""
+
+
+def run_merge(
+    merge: MergePlan, out: Path, *, overwrite: bool, resume: bool, allow_nonfinite: bool, progress: Callback | None
+) -> MergeResult:
+    """Carry out a plan; see MergePlan.run."""
+    started = time.perf_counter()
+    inputs = {Path(model.folder) for model in merge.models.values()}
+    with OutputFolder(out, overwrite=overwrite, resume=resume, inputs=inputs) as folder:
+        work = _Work(merge, folder, allow_nonfinite=allow_nonfinite)
+        try:
+            final = work.fill(progress)
+            nonfinite = work.nonfinite
+            result = merge.result_of(
+                out,
+                moved_bytes=(final.bytes_read, work.bytes_written),
+                seconds=time.perf_counter() - started,
+                resumed=folder.goes_on,
+                nonfinite=nonfinite,
+                warnings=work.warnings,
+            )
+            _finish(merge, folder, result, nonfinite, allow_nonfinite=allow_nonfinite)
+        except KeyboardInterrupt as interruption:
+            raise (Interrupted(work.kept_share) if work.began else interruption) from None
+        except PlaitError as error:
+            # NaN in an input does not go away: there is no going on with the same inputs and options.
+            if work.began and not isinstance(error, NonfiniteError):
+                error.kept_share = work.kept_share
+            raise
+    return result
+
+
+class _Work:
+    """The shards of a run, and what an interrupted run has left to do of them."""
+
+    def __init__(self, merge: MergePlan, folder: OutputFolder, *, allow_nonfinite: bool) -> None:
+        self.merge, self.folder = merge, folder
+        self.began = folder.goes_on
+        self.bytes_written = 0
+        self.warnings: list[str] = []
+        self._identity = identity_of(merge, allow_nonfinite=allow_nonfinite)
+        self._let_through: set[StoredTensor] | None = set() if allow_nonfinite else None
+        self._finished = Finished()
+        self._states: Mapping[str, ShardState] = {}
+
+    @property
+    def kept_share(self) -> float:
+        """Part of the output that is written down as finished."""
+        return share_of(self.merge.plan, self._finished)
+
+    @property
+    def nonfinite(self) -> dict[str, list[str]]:
+        """Names of the tensors whose NaN or infinity was let through, by model; both as the models have them."""
+        models, found = self.merge.models.values(), self._let_through or set()
+        tensors = (stored for model in models for stored in model.tensors.values()) if found else ()
+        return names_by_model((stored for stored in tensors if stored in found), models)
+
+    def fill(self, progress: Callback | None) -> Progress:
+        """Write the shards, or what they lack."""
+        merge, folder, plan = self.merge, self.folder, self.merge.plan
+        batches: list[Batch] = []
+        if folder.goes_on:
+            batches.append(self._take_up(read_earlier(folder.journal, self._identity)))
+        _check_room(merge, folder)
+        # Before any shard is made anew: what was in it must not count as finished.
+        with closing(Journal(folder.journal, self._identity, batches)) as journal:
+            self.began = True
+            folder.write_text("plait.yml", merge.recipe.text)
+            left = remaining(plan, self._finished)
+            expected = {file.path: file.size_bytes for model in merge.models.values() for file in model.files}
+            direct = sum(expected.values()) > host.free_memory_bytes() * CACHED_SHARE
+            with (
+                FilePool(_INPUT_FILES, expected, direct=direct) as files,
+                ShardWriter(folder.path, merge.shards, files, self._states) as writer,
+            ):
+                writer.keep(kept_bytes(plan, left))
+                recorder = Recorder(journal, plan, writer, self._finished, self._let_through)
+                final = execute(
+                    plan, files, writer, progress, let_through=self._let_through, left=left, recorder=recorder
+                )
+                writer.finish()
+                self.bytes_written = writer.bytes_written
+        refuse_changed(merge.models.values())
+        return final
+
+    def _take_up(self, batches: Sequence[Batch]) -> Batch:
+        """See what an interrupted run has finished that is still on disk; the same as one batch."""
+        merge, plan = self.merge, self.merge.plan
+        shards = LeftShards(self.folder.path, merge.shards)
+        self._states = shards.states
+        count = trusted(plan, shards, batches)
+        if count < len(batches):
+            self.warnings.append(
+                f"the end of what the interrupted run wrote is not on disk as it was; {len(batches) - count} of "
+                f"{len(batches)} steps are done again"
+            )
+        self._finished = finished_by(plan, batches[:count], whole=shards.whole, missing=shards.missing)
+        named = {pair for batch in batches for pair in batch.nonfinite}
+        if self._let_through is not None and named:
+            tensors = (stored for model in merge.models.values() for stored in model.tensors.values())
+            self._let_through.update(stored for stored in tensors if (stored.model, stored.name) in named)
+        return written_down(plan, shards, self._finished, self._let_through or ())
+
+
+def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
+    """OutputError if there is too little disk, or if too few files may be open."""
+    needed_bytes = merge.disk_needed_bytes - (folder.taken_bytes() if folder.goes_on else 0)
+    free_bytes = free_disk_bytes(folder.out)
+    if free_bytes < needed_bytes:
+        raise OutputError(
+            f"{folder.out}: the merge needs {format_bytes(needed_bytes)} of disk, "
+            f"and {format_bytes(free_bytes)} are free"
+        )
+    # A file that is read or written past the page cache is open twice.
+    open_files = 2 * (len(merge.shards) + _INPUT_FILES) + _OTHER_FILES
+    if not host.allow_open_files(open_files):
+        raise OutputError(
+            f"{folder.out}: {len(merge.shards)} shards need {open_files} open files, which is more than the system "
+            "allows; raise the limit (ulimit -n), or choose a larger --shard-size"
+        )
+
+
+def _finish(
+    merge: MergePlan,
+    folder: OutputFolder,
+    result: MergeResult,
+    nonfinite: Mapping[str, Sequence[str]],
+    *,
+    allow_nonfinite: bool,
+) -> None:
+    """Write what stands beside the shards; index and config last, because with these two the folder is a model."""
+    folder.take_from(Path(merge.donor.folder))
+    folder.write_text("README.md", render_card(merge.card_facts()))
+    folder.write_json(
+        "plait-manifest.json",
+        manifest_of(result, merge.models, merge.shards, allow_nonfinite=allow_nonfinite, nonfinite=nonfinite),
+    )
+    folder.sync()
+    if len(merge.shards) > 1:
+        folder.write_json(INDEX_FILE, index_of(merge.shards))
+    config = merge.output_config()
+    if config:
+        folder.write_json("config.json", config)
+    folder.sync()
+    folder.publish()
+    folder.remove_journal()

@@ -52,9 +52,9 @@ class OutputFolder:
 
     def __init__(self, out: Path, *, overwrite: bool, inputs: Iterable[Path], resume: bool = False) -> None:
         _check_apart(out, inputs)
+        occupied = _is_occupied(out)
         # A link stays one: what is replaced is the folder it leads to.
         self.out = out = out.resolve() if out.is_symlink() else out
-        occupied = _is_occupied(out)
         self._staging = out.with_name(out.name + _STAGING_SUFFIX)
         interrupted = [folder for folder in (out, self._staging) if (folder / JOURNAL_FILE).exists()]
         if occupied and not overwrite:

@@ -128,9 +128,11 @@ class World:
             outcome = read_independently((self.out / "model.safetensors").read_bytes()) or {}
         return outcome
 
-    def clear(self) -> None:
-        """Remove OUT."""
-        shutil.rmtree(self.out, ignore_errors=True)
+    def _merge_and_clear(self, recipe: str) -> dict[str, Found] | PlaitError:
+        try:
+            return self.merge(recipe)
+        finally:
+            shutil.rmtree(self.out, ignore_errors=True)
 
     def refusal(self, *words: str, recipe: str = "copy.yml") -> str:
         """The one line that says all of these and names the model."""
@@ -141,8 +143,7 @@ class World:
     def agrees(self, data: bytes) -> bool:
         """Put a file in the model's place: it is copied as the library reads it, or refused; whether it is copied."""
         self.file.write_bytes(data)
-        ours, theirs = self.merge(), read_independently(data)
-        self.clear()
+        ours, theirs = self._merge_and_clear("copy.yml"), read_independently(data)
         if isinstance(ours, PlaitError):
             assert isinstance(ours, InputError), ours
             message = one_line(ours, str(self.file))
@@ -154,8 +155,7 @@ class World:
     def averages(self, data: bytes) -> bool:
         """The same where the file is merged with a good one; whether it is merged."""
         self.file.write_bytes(data)
-        ours, theirs = self.merge("mean.yml"), read_independently(data)
-        self.clear()
+        ours, theirs = self._merge_and_clear("mean.yml"), read_independently(data)
         if isinstance(ours, PlaitError):
             assert isinstance(ours, InputError)
             assert all("victim" in line for line in str(ours).split("\n"))
@@ -215,7 +215,7 @@ def shard(world: World, weight_map: dict[str, Any]) -> None:
 
 def short(value: object) -> str:
     """A test's name for a value that may be a page."""
-    return ascii(value)[:40]
+    return f"{len(value)} bytes" if isinstance(value, bytes) else ascii(value)[:40]
 
 
 @contextmanager

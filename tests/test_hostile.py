@@ -13,11 +13,14 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from hostile_support import VICTIM, World, entry, file_of, header_end, read_independently, short, spliced
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from merge_support import peak_bytes
 from merge_support import plait as in_a_process
+from plait.engine.graph import TensorSpec
+from plait.loaders.writer import plan_shards
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,6 +194,14 @@ def test_a_tensor_larger_than_the_disk_is_refused_before_anything_is_written(tmp
     assert isinstance(outcome, Exception)
     assert "disk" in str(outcome)
     assert not list(world.out.glob("*.safetensors*"))
+
+
+def test_headers_that_are_written_are_short_enough_to_be_read() -> None:
+    names = [f"{number:07}" + '"' * 900 for number in range(30_000)]
+    shards = plan_shards(((name, TensorSpec((), torch.uint8)) for name in names), 1 << 40)
+    assert len(shards) > 1
+    assert [name for shard in shards for name in shard.offsets_bytes] == names
+    assert max(len(shard.header) for shard in shards) <= LARGEST
 
 
 LARGEST = 100_000_000

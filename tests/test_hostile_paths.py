@@ -11,7 +11,7 @@ import pytest
 from hostile_support import VICTIM, World, entry, file_of, one_line, shard
 from merge_support import plait as in_a_process
 from merge_support import tensors_of
-from plait.engine.errors import InputError, PlaitError, UsageError
+from plait.engine.errors import InputError, OutputError, PlaitError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +98,12 @@ def test_links_in_an_output_are_replaced_and_not_written_through(world: World) -
     plait.plan(world.folder / "copy.yml").run(world.out, overwrite=True)
     assert outside.read_text() == "mine"
     assert not (world.out / "model.safetensors").is_symlink()
+
+
+def test_an_output_that_no_folder_can_be_called(world: World) -> None:
+    with pytest.raises(OutputError) as caught:
+        plait.plan(world.folder / "copy.yml").run(world.folder / ("x" * 5000))
+    one_line(caught.value)
 
 
 def test_an_output_that_is_a_link_to_itself_is_refused(world: World) -> None:

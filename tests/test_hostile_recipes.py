@@ -93,7 +93,7 @@ LARGE = {
 def large(case: str, size_bytes: int) -> str:
     """A recipe of about this size."""
     before, middle, after = LARGE[case]
-    count = (size_bytes - len(before) - len(after)) // len(middle.format("12345"))
+    count = (size_bytes - len(before) - len(after)) // len(middle.format("1234567"))
     if "{" not in middle.replace("{{", ""):
         return before + middle.format() * count + after
     return before + "".join(middle.format(number) for number in range(count)) + after

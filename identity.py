@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .engine.errors import InputError, UsageError
+from .engine.errors import ChangedError, InputError, UsageError
 from .engine.journal import read_journal
 from .version import VERSION
 
@@ -81,7 +81,7 @@ def read_earlier(path: Path, identity: Mapping[str, object]) -> tuple[Batch, ...
 
 
 def refuse_changed(models: Iterable[Model]) -> None:
-    """InputError if a file of an input is not what it was when its header was read."""
+    """ChangedError if a file of an input is not what it was when its header was read."""
     for model in models:
         for file in model.files:
             try:
@@ -89,7 +89,7 @@ def refuse_changed(models: Iterable[Model]) -> None:
             except OSError:
                 continue  # whatever was needed of it has been read
             if found.st_size != file.size_bytes or (file.modified_ns and found.st_mtime_ns != file.modified_ns):
-                raise InputError(
+                raise ChangedError(
                     f"{file.path}: the file changed while Plait was running, and what was made of it is worthless"
                 )
 

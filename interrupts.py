@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def in_order() -> Iterator[None]:
     def handle(number: int, _frame: FrameType | None) -> None:
         seen.append(number)
         if len(seen) > 1:
-            os.write(2, b"\nerror: stopped at once\n")
+            with suppress(OSError):
+                os.write(2, b"\nerror: stopped at once\n")
             os._exit(INTERRUPTED)
         if sys.stderr.isatty():
             os.write(2, b"\nfinishing what is under way; again to stop at once\n")

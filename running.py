@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .engine import host
 from .engine.compile import names_by_model
-from .engine.errors import Interrupted, NonfiniteError, OutputError, PlaitError
+from .engine.errors import Interrupted, OutputError, PlaitError
 from .engine.execute import execute
 from .engine.journal import Finished, Journal
 from .engine.recorder import Recorder
@@ -62,8 +62,7 @@ def run_merge(
         except KeyboardInterrupt as interruption:
             raise (Interrupted(work.kept_share) if work.began else interruption) from None
         except PlaitError as error:
-            # NaN in an input does not go away: there is no going on with the same inputs and options.
-            if work.began and not isinstance(error, NonfiniteError):
+            if work.began and error.may_go_on:
                 error.kept_share = work.kept_share
             raise
     return result
@@ -74,7 +73,7 @@ class _Work:
 
     def __init__(self, merge: MergePlan, folder: OutputFolder, *, allow_nonfinite: bool) -> None:
         self.merge, self.folder = merge, folder
-        self.began = folder.goes_on
+        self.began = False
         self.bytes_written = 0
         self.warnings: list[str] = []
         self._identity = identity_of(merge, allow_nonfinite=allow_nonfinite)
@@ -100,6 +99,7 @@ class _Work:
         batches: list[Batch] = []
         if folder.goes_on:
             batches.append(self._take_up(read_earlier(folder.journal, self._identity)))
+            self.began = True
         _check_room(merge, folder)
         # Before any shard is made anew: what was in it must not count as finished.
         with closing(Journal(folder.journal, self._identity, batches)) as journal:

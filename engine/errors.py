@@ -48,10 +48,11 @@ class PlaitError(Exception):
     Facts quote names that others chose: what is not visible in them is escaped, and none of them fills a screen.
 
     ``kept_share`` is the part of the output that a run has finished and kept, so that it can go on; None where there
-    is nothing to go on with.
+    is nothing to go on with, and always where not ``may_go_on``: with the same inputs and options it would fail again.
     """
 
     exit_code = 1
+    may_go_on = True
     kept_share: float | None = None
 
     def __init__(self, *facts: str) -> None:
@@ -85,6 +86,14 @@ class InputError(PlaitError):
 
 class NonfiniteError(InputError):
     """An input holds NaN or infinity."""
+
+    may_go_on = False
+
+
+class ChangedError(InputError):
+    """An input changed after something had been made of it."""
+
+    may_go_on = False
 
 
 class PlanError(PlaitError):

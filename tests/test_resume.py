@@ -55,6 +55,14 @@ def test_a_run_goes_on_with_other_tiles_and_workers(
         assert result.bytes_read < whole.bytes_read
 
 
+def test_what_is_left_does_not_load(inputs: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    interrupt(inputs, 100)
+    with pytest.raises((OSError, ValueError)):
+        AutoModelForCausalLM.from_pretrained(inputs / "out")
+
+
 def test_a_run_may_be_interrupted_again_and_again(inputs: Path) -> None:
     merge(inputs, "whole")
     kept = [interrupt(inputs, 20)]
@@ -172,8 +180,9 @@ def test_another_run_is_told_from_this_one(
     left = file_bytes(inputs / "out")
     if change is not None:
         change(inputs)
-    with pytest.raises(kind, match=message):
+    with pytest.raises(kind, match=message) as refused:
         merge(inputs, resume=True, **options)
+    assert getattr(refused.value, "kept_share", None) is None
     assert file_bytes(inputs / "out") == left
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -94,7 +95,10 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, number: signal.Sig
     process = start(folder, "--seed", "3", "--resume", "--json")
     said, _ = process.communicate(timeout=60)
     assert json.loads(said)["resumed"] is True
-    assert 0 < json.loads(said)["bytes_read"] < merge(folder, "whole", seed=3).bytes_read
+    # How far it came depends on the machine; what it says is done is not read again.
+    kept_percent = int(re.findall(r"(\d+)% is done", last)[0])
+    whole_bytes = merge(folder, "whole", seed=3).bytes_read
+    assert json.loads(said)["bytes_read"] <= whole_bytes * (1 - kept_percent / 100) + whole_bytes / 10
     assert contents(folder / "out") == contents(folder / "whole")
 
 

@@ -9,6 +9,7 @@ from plait.engine.compile import compile_recipe
 from plait.engine.methoddef import MethodDef, Param, methods
 from plait.engine.recipe_parser import parse_recipe
 from plait.engine.trial import Cost, example_recipe, example_values, header_models, try_out
+from plait.engine.units import MIB
 
 assert _registered
 
@@ -49,8 +50,8 @@ def test_settings_that_change_the_cost_are_named() -> None:
 
 
 def test_memory_beside_the_tiles_is_counted_in_mebibytes() -> None:
-    # Half a MiB of counts a model.
-    assert try_out(methods()["ties"]).cost.held_mib >= 1
+    # A bit an element and model.
+    assert try_out(methods()["della"]).cost.held_mib == 2 * 4096 * 4096 // 8 // MIB
     assert try_out(methods()["karcher"]).cost.held_mib == 0
 
 

@@ -12,8 +12,8 @@ from .engine.compile import names_by_model
 from .engine.errors import Interrupted, OutputError, PlaitError
 from .engine.execute import execute
 from .engine.journal import Finished, Journal
-from .engine.recorder import Recorder
-from .engine.resumption import finished_by, kept_bytes, remaining, share_of, trusted, written_down
+from .engine.recorder import Recorder, batch_of
+from .engine.resumption import finished_by, kept_bytes, remaining, share_of, trusted
 from .engine.units import format_bytes
 from .identity import identity_of, read_earlier, refuse_changed
 from .loaders.card import render_card
@@ -138,7 +138,7 @@ class _Work:
         if self._let_through is not None and named:
             tensors = (stored for model in merge.models.values() for stored in model.tensors.values())
             self._let_through.update(stored for stored in tensors if (stored.model, stored.name) in named)
-        return written_down(plan, shards, self._finished, self._let_through or ())
+        return batch_of(plan, shards, self._finished, self._let_through or ())
 
 
 def _check_room(merge: MergePlan, folder: OutputFolder) -> None:

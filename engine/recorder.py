@@ -14,7 +14,7 @@ from .journal import Batch, Finished, Journal, Stretch
 from .opdef import Tile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from .model import DurableWriter, ReadBack, StoredTensor
     from .plan import Plan
@@ -75,12 +75,7 @@ class Recorder:
             pending, self._pending = self._pending, Finished()
             # A copy first: workers add to it meanwhile.
             noted = set(self._let_through or ()) - self._noted
-        stretches = [
-            Stretch(position, lo, hi, counts_panels(self._plan, position))
-            for position in pending.positions()
-            for lo, hi in pending.ranges(position)
-        ]
-        if not stretches and not noted:
+        if not pending.positions() and not noted:
             return
         islands = self._plan.graph.islands
         if self._broken:
@@ -89,12 +84,9 @@ class Recorder:
         self._broken = True
         self._writer.sync(name for position in pending.positions() for name in islands[position].outputs)
         self._noted |= noted
-        self._journal.append(
-            Batch(
-                with_probes(self._plan, self._writer, stretches), tuple((tensor.model, tensor.name) for tensor in noted)
-            )
-        )
-        for stretch in stretches:
+        batch = batch_of(self._plan, self._writer, pending, noted)
+        self._journal.append(batch)
+        for stretch in batch.stretches:
             self._durable.add(stretch.position, stretch.lo, stretch.hi)
         self._broken = False
 
@@ -115,13 +107,16 @@ def counts_panels(plan: Plan, position: int) -> bool:
     return plan.programs[plan.graph.islands[position].program].passes[-1].granularity == "panel"
 
 
-def with_probes(plan: Plan, disk: ReadBack, stretches: Sequence[Stretch]) -> tuple[Stretch, ...]:
-    """The stretches, the last of them with checksums of what the disk has."""
-    first = len(stretches) - _PROBES
-    return tuple(
-        stretch._replace(probe=probe(plan, disk, stretch)) if index >= first else stretch
-        for index, stretch in enumerate(stretches)
-    )
+def batch_of(plan: Plan, disk: ReadBack, finished: Finished, nonfinite: Iterable[StoredTensor]) -> Batch:
+    """What is finished as one batch, its last stretches with checksums of what the disk has."""
+    stretches = [
+        Stretch(position, lo, hi, counts_panels(plan, position))
+        for position in finished.positions()
+        for lo, hi in finished.ranges(position)
+    ]
+    for index in range(max(len(stretches) - _PROBES, 0), len(stretches)):
+        stretches[index] = stretches[index]._replace(probe=probe(plan, disk, stretches[index]))
+    return Batch(tuple(stretches), tuple((tensor.model, tensor.name) for tensor in nonfinite))
 
 
 def probe(plan: Plan, disk: ReadBack, stretch: Stretch) -> int:

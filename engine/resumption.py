@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from .errors import OutputError
 from .journal import Batch, Finished, Stretch
-from .recorder import counts_panels, probe, with_probes
+from .recorder import counts_panels, probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from .model import ReadBack, StoredTensor
+    from .model import ReadBack
     from .opdef import Tile
     from .plan import Plan
 
@@ -37,16 +37,6 @@ def finished_by(
         elif whole >= set(island.outputs):
             finished.add(position, 0, island.spec.elements)
     return finished
-
-
-def written_down(plan: Plan, disk: ReadBack, finished: Finished, nonfinite: Iterable[StoredTensor]) -> Batch:
-    """Everything that is finished, as one batch."""
-    stretches = [
-        Stretch(position, lo, hi, counts_panels(plan, position))
-        for position in finished.positions()
-        for lo, hi in finished.ranges(position)
-    ]
-    return Batch(with_probes(plan, disk, stretches), tuple((tensor.model, tensor.name) for tensor in nonfinite))
 
 
 def trusted(plan: Plan, disk: ReadBack, batches: Sequence[Batch]) -> int:

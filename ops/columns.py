@@ -17,6 +17,7 @@ from ..engine.graph import Attr, TensorSpec
 from ..engine.opdef import GraphError, Reduction, Tile, op, require_space, same_shape
 from .arcs import arc
 from .gram import pairs_of
+from .reduce import add_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,10 +66,6 @@ def _span_elements(specs: Sequence[TensorSpec], elements: int) -> int:
     return min(elements, max(_SPAN_ELEMENTS, _columns(specs[0])))
 
 
-def _first(state: torch.Tensor, out: torch.Tensor) -> None:
-    out.copy_(state)
-
-
 # ------------------------------------------------------------------------------------------------ sizes
 
 
@@ -94,7 +91,7 @@ def _keep_largest(state: torch.Tensor, partial: torch.Tensor, _tile: Tile, _bloc
     locality="reduce",
     infer=_infer_sizes,
     scratch_bytes=lambda specs, elements: 8 * _span_elements(specs, elements),
-    reduction=Reduction(_sizes_spec, _sizes_spec, _keep_largest, _first),
+    reduction=Reduction(_sizes_spec, _sizes_spec, _keep_largest),
 )
 def column_sizes(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, tile: Tile, *, columns: int, **_: object
@@ -122,10 +119,6 @@ def _dots_spec(specs: Sequence[TensorSpec], _elements: int, _block_elements: int
     return TensorSpec((2, len(_PAIRS), _columns(specs[0])), torch.float64, "state")
 
 
-def _add_exact(state: torch.Tensor, partial: torch.Tensor, _tile: Tile, _block_elements: int) -> None:
-    state.add_(partial.view(state.shape))
-
-
 def step_bits(rows: int) -> int:
     """Bits of a whole number of which so many add up exactly in float64."""
     return _EXACT_BITS - max(rows - 1, 0).bit_length()
@@ -142,7 +135,7 @@ def exponents(sizes: NDArray[np.float64]) -> NDArray[np.int32]:
     locality="reduce",
     infer=_infer_dots,
     scratch_bytes=lambda specs, elements: 16 * _span_elements(specs, elements),
-    reduction=Reduction(_dots_spec, _dots_spec, _add_exact, _first),
+    reduction=Reduction(_dots_spec, _dots_spec, add_up),
 )
 def column_dots(
     out: torch.Tensor,

@@ -12,6 +12,7 @@ import torch
 
 from ..engine.graph import Attr, TensorSpec
 from ..engine.opdef import REDUCE_BLOCK_ELEMENTS, GraphError, Reduction, Tile, op, require_space
+from .reduce import add_up, block_count, place_blocks
 from .scratch import carve, carved_bytes
 
 if TYPE_CHECKING:
@@ -65,10 +66,6 @@ def _require_values(specs: Sequence[TensorSpec], op_name: str) -> None:
     require_space(specs[1:], "state", op_name)
 
 
-def _add_counts(state: torch.Tensor, partial: torch.Tensor, _tile: Tile, _block_elements: int) -> None:
-    state.add_(partial)
-
-
 def is_missed(states: Sequence[torch.Tensor]) -> bool:
     """Whether what was located so far, the last of the states, is nothing."""
     return int(states[-1][0]) == MISSED
@@ -102,7 +99,7 @@ def _leading_digits(x: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
     locality="reduce",
     infer=_infer_leading,
     scratch_bytes=_leading_scratch_bytes,
-    reduction=Reduction(_leading_spec, _leading_spec, _add_counts, sampled=True),
+    reduction=Reduction(_leading_spec, _leading_spec, add_up, sampled=True),
 )
 def sample_digits(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, **_: object
@@ -116,7 +113,7 @@ def sample_digits(
     locality="reduce",
     infer=_infer_leading,
     scratch_bytes=_leading_scratch_bytes,
-    reduction=Reduction(_leading_spec, _leading_spec, _add_counts),
+    reduction=Reduction(_leading_spec, _leading_spec, add_up),
 )
 def count_leading(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, **_: object
@@ -130,7 +127,7 @@ def count_leading(
     locality="reduce",
     infer=_infer_leading,
     scratch_bytes=_leading_scratch_bytes,
-    reduction=Reduction(_leading_spec, _leading_spec, _add_counts, needed=is_missed),
+    reduction=Reduction(_leading_spec, _leading_spec, add_up, needed=is_missed),
 )
 def count_missed(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, **_: object
@@ -162,26 +159,26 @@ def _inside_scratch_bytes(specs: Sequence[TensorSpec], elements: int) -> int:
     locality="reduce",
     infer=_infer_digit,
     scratch_bytes=_inside_scratch_bytes,
-    reduction=Reduction(_digit_spec, _digit_spec, _add_counts),
+    reduction=Reduction(_digit_spec, _digit_spec, add_up),
 )
 def count_digit(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, *, shift: int, **_: object
 ) -> None:
     """How often each 16-bit digit occurs at ``shift`` in those |x| that share the bits above it: inputs x, located."""
     x, located = ins
-    digits = _within(x, int(located[0]), _DIGIT_VALUES << shift, scratch)
+    bits, positions = _inside(x, int(located[0]), _DIGIT_VALUES << shift, scratch)
+    digits = bits[positions]
     out.copy_(_count((digits >> digits.dtype.type(shift)).view(_SIGNED[x.dtype]), _DIGIT_VALUES))
 
 
-def _within(x: torch.Tensor, first: int, length: int, scratch: torch.Tensor) -> NDArray[Any]:
-    """|x| as bits, less ``first``, of the elements where that is in [0, ``length``)."""
+def _inside(x: torch.Tensor, first: int, length: int, scratch: torch.Tensor) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """|x| as bits, less ``first``, in the scratch, and the positions of the elements where that is below ``length``."""
     bits, inside = carve(scratch, (UNSIGNED[x.dtype], x.numel()), (np.bool_, x.numel()))
     magnitude_bits(x, bits)
     # What is below wraps around to beyond the length.
     np.subtract(bits, bits.dtype.type(first), out=bits)
     np.less(bits, bits.dtype.type(length), out=inside)
-    found: NDArray[Any] = bits[np.flatnonzero(inside)]  # faster than bits[inside]
-    return found
+    return bits, np.flatnonzero(inside)  # positions are faster than a mask to take elements by
 
 
 # ------------------------------------------------------------------------------------------------ the window
@@ -199,13 +196,14 @@ def _infer_window(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> Te
 
 def _count_window(out: torch.Tensor, x: torch.Tensor, first_digit: int, scratch: torch.Tensor) -> None:
     shift = width_bits(x.dtype) - DIGIT_BITS
-    found = _within(x, first_digit << shift, WINDOW_DIGITS << shift, scratch)
+    bits, positions = _inside(x, first_digit << shift, WINDOW_DIGITS << shift, scratch)
+    found = bits[positions]
     np.right_shift(found, found.dtype.type(shift - FINE_BITS), out=found)
     out[1:-1] = _count(found.view(_SIGNED[x.dtype]), WINDOW_VALUES)
-    # The differences are still there: what is below wrapped around, and is larger than any that is above.
-    bits, above = carve(scratch, (UNSIGNED[x.dtype], x.numel()), (np.bool_, x.numel()))
+    # What is below wrapped around, and is larger than any that is above.
+    _, below = carve(scratch, (UNSIGNED[x.dtype], x.numel()), (np.bool_, x.numel()))
     below_from = (1 << width_bits(x.dtype)) - (first_digit << shift)
-    out[0] = int(np.count_nonzero(np.greater_equal(bits, bits.dtype.type(below_from), out=above))) if first_digit else 0
+    out[0] = int(np.count_nonzero(np.greater_equal(bits, bits.dtype.type(below_from), out=below))) if first_digit else 0
     out[-1] = x.numel() - len(found) - int(out[0])
 
 
@@ -214,7 +212,7 @@ def _count_window(out: torch.Tensor, x: torch.Tensor, first_digit: int, scratch:
     locality="reduce",
     infer=_infer_window,
     scratch_bytes=_inside_scratch_bytes,
-    reduction=Reduction(_window_spec, _window_spec, _add_counts),
+    reduction=Reduction(_window_spec, _window_spec, add_up),
 )
 def count_window(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, **_: object
@@ -228,7 +226,7 @@ def count_window(
     locality="reduce",
     infer=_infer_window,
     scratch_bytes=_inside_scratch_bytes,
-    reduction=Reduction(_window_spec, _window_spec, _add_counts, needed=is_missed),
+    reduction=Reduction(_window_spec, _window_spec, add_up, needed=is_missed),
 )
 def recount_window(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, **_: object
@@ -243,12 +241,8 @@ def recount_window(
 # ------------------------------------------------------------------------------------------------ the last bits
 
 
-def _block_count(elements: int, block_elements: int) -> int:
-    return max(-(-elements // block_elements), 1)
-
-
 def _tails_spec(_specs: Sequence[TensorSpec], elements: int, block_elements: int) -> TensorSpec:
-    return TensorSpec((_block_count(elements, block_elements), _TAIL_VALUES), torch.int32, "state")
+    return TensorSpec((block_count(elements, block_elements), _TAIL_VALUES), torch.int32, "state")
 
 
 def _infer_tails(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> TensorSpec:
@@ -256,18 +250,12 @@ def _infer_tails(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> Ten
     return _tails_spec(specs, specs[0].elements, REDUCE_BLOCK_ELEMENTS)
 
 
-def _place_blocks(state: torch.Tensor, partial: torch.Tensor, tile: Tile, block_elements: int) -> None:
-    first = tile.lo // block_elements
-    blocks = partial.view(-1, _TAIL_VALUES)
-    state[first : first + len(blocks)] = blocks
-
-
 @op(
     "count_tails",
     locality="reduce",
     infer=_infer_tails,
     scratch_bytes=_inside_scratch_bytes,
-    reduction=Reduction(_tails_spec, _tails_spec, _place_blocks),
+    reduction=Reduction(_tails_spec, _tails_spec, place_blocks),
 )
 def count_tails(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, *, block_elements: int
@@ -277,11 +265,7 @@ def count_tails(
     Inputs x, located; shape (blocks, 64).
     """
     x, located = ins
-    bits, inside = carve(scratch, (UNSIGNED[x.dtype], x.numel()), (np.bool_, x.numel()))
-    magnitude_bits(x, bits)
-    np.subtract(bits, bits.dtype.type(int(located[0])), out=bits)
-    np.less(bits, bits.dtype.type(_TAIL_VALUES), out=inside)
-    positions = np.flatnonzero(inside)
+    bits, positions = _inside(x, int(located[0]), _TAIL_VALUES, scratch)
     tails = bits[positions].astype(np.int64)
     positions //= block_elements
     positions *= _TAIL_VALUES

@@ -15,7 +15,7 @@ import torch
 
 from ..engine.graph import Attr, TensorSpec
 from ..engine.opdef import REDUCE_BLOCK_ELEMENTS, GraphError, Reduction, Tile, op, require_space, same_shape
-from .reduce import halving_tree_, place_blocks, power_of_two_at_least, sum_blocks
+from .reduce import block_count, halving_tree_, place_blocks, power_of_two_at_least, sum_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -159,7 +159,7 @@ def _gram_scratch_bytes(specs: Sequence[TensorSpec], elements: int) -> int:
 
 
 def _blocks_spec(specs: Sequence[TensorSpec], elements: int, block_elements: int) -> TensorSpec:
-    return TensorSpec((max(-(-elements // block_elements), 1), pair_count(len(specs))), torch.float64, "state")
+    return TensorSpec((block_count(elements, block_elements), pair_count(len(specs))), torch.float64, "state")
 
 
 @op(

@@ -10,6 +10,7 @@ import torch
 from ..engine.graph import Attr, TensorSpec
 from ..engine.opdef import GraphError, Reduction, Tile, op, require_space, row_block_elements
 from .elementwise import is_zero
+from .reduce import block_count, place_blocks
 from .scratch import carve, carved_bytes
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ def _block_bytes(block_elements: int) -> int:
 
 
 def _marks_spec(_specs: Sequence[TensorSpec], elements: int, block_elements: int) -> TensorSpec:
-    blocks = max(-(-elements // block_elements), 1)
-    return TensorSpec((blocks, _block_bytes(block_elements)), torch.uint8, "state")
+    return TensorSpec((block_count(elements, block_elements), _block_bytes(block_elements)), torch.uint8, "state")
 
 
 def _infer_marks(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> TensorSpec:
@@ -32,18 +32,12 @@ def _infer_marks(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> Ten
     return _marks_spec(specs, specs[0].elements, row_block_elements(specs[0].row_elements))
 
 
-def _place(state: torch.Tensor, partial: torch.Tensor, tile: Tile, block_elements: int) -> None:
-    rows = partial.view(-1, state.shape[1])
-    first = tile.lo // block_elements
-    state[first : first + len(rows)] = rows
-
-
 @op(
     "marks",
     locality="reduce",
     infer=_infer_marks,
     scratch_bytes=lambda _specs, elements: carved_bytes((np.bool_, elements)),
-    reduction=Reduction(_marks_spec, _marks_spec, _place),
+    reduction=Reduction(_marks_spec, _marks_spec, place_blocks),
 )
 def marks(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, *, block_elements: int

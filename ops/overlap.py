@@ -10,6 +10,7 @@ import torch
 from ..engine.graph import Attr, Node, TensorSpec
 from ..engine.opdef import GraphError, Reduction, Tile, op, require_space, same_shape
 from .elementwise import is_zero, zeros
+from .reduce import add_up
 from .scratch import carve, carved_bytes
 
 if TYPE_CHECKING:
@@ -144,10 +145,6 @@ def _counts_spec(specs: Sequence[TensorSpec], _elements: int, _block_elements: i
     return TensorSpec((2, len(specs)), torch.int64, "state")
 
 
-def _add(state: torch.Tensor, partial: torch.Tensor, _tile: Tile, _block_elements: int) -> None:
-    state.view(-1).add_(partial.view(-1))
-
-
 @op(
     "overlap_counts",
     locality="reduce",
@@ -155,7 +152,7 @@ def _add(state: torch.Tensor, partial: torch.Tensor, _tile: Tile, _block_element
     scratch_bytes=lambda _specs, elements: carved_bytes(
         (np.float64, elements), (np.bool_, elements), (np.bool_, elements), (np.int16, elements)
     ),
-    reduction=Reduction(_counts_spec, _counts_spec, _add),
+    reduction=Reduction(_counts_spec, _counts_spec, add_up),
 )
 def overlap_counts(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, *, epsilon: float, **_: object

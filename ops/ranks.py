@@ -49,6 +49,11 @@ def _first_reaching(counts: NDArray[np.int64], wanted: int, *, descending: bool)
     return len(counts) - 1 - position if descending else position, before
 
 
+def _wanted(start: Sequence[torch.Tensor], count: int) -> int:
+    """The rank: from a state (0, rank) where there is one, else the count that the graph has."""
+    return int(start[0][1]) if start else count
+
+
 def _infer_state(*shape: int) -> Any:
     def infer(specs: Sequence[TensorSpec], attrs: Mapping[str, Attr]) -> TensorSpec:
         require_space(specs, "state", "locating a rank")
@@ -90,7 +95,7 @@ def aim_again(
 ) -> None:
     """The first digit of a window that holds a rank: inputs counts of leading digits and, perhaps, (0, rank)."""
     counts, *start = ins
-    digit, _ = _first_reaching(counts.numpy(), int(start[0][1]) if start else count, descending=descending)
+    digit, _ = _first_reaching(counts.numpy(), _wanted(start, count), descending=descending)
     out[0] = min(digit, LAST_WINDOW)
 
 
@@ -111,7 +116,7 @@ def locate(
     ``descending``; ``width`` is that of the magnitudes in bits.
     """
     counts, first_digit, *start = ins
-    wanted = int(start[0][1]) if start else count
+    wanted = _wanted(start, count)
     place, before = _first_reaching(counts.numpy(), wanted, descending=descending)
     if 0 < place <= WINDOW_VALUES:
         out[0] = (int(first_digit[0]) << FINE_BITS) + place - 1 << width - DIGIT_BITS - FINE_BITS
@@ -120,12 +125,14 @@ def locate(
         out[0], out[1] = MISSED, 0
 
 
-@op("found_in", locality="state", infer=_infer_state(2))
-def found_in(
-    out: torch.Tensor, ins: Sequence[torch.Tensor], _scratch: torch.Tensor, _tile: Tile, *, descending: bool
-) -> None:
+def _infer_found(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> TensorSpec:
+    require_space(specs, "state", "found_in")
+    return specs[0]
+
+
+@op("found_in", locality="state", infer=_infer_found)
+def found_in(out: torch.Tensor, ins: Sequence[torch.Tensor], _scratch: torch.Tensor, _tile: Tile) -> None:
     """What was located first, or else what was located instead: two such states."""
-    del descending
     first, second = ins
     out.copy_(second if is_missed([first]) else first)
 
@@ -189,7 +196,7 @@ def rank(ranking: Node, start: int | Node, *, descending: bool, share: float | N
         hit = locate(count_window(ranking, first), first, *begin, **exact, width=width)
         again = aim_again(count_missed(ranking, hit), *begin, **exact)
         second = locate(recount_window(ranking, again, hit), again, *begin, **exact, width=width)
-        located = found_in(hit, second, descending=descending)
+        located = found_in(hit, second)
     else:
         first = aim_again(count_leading(ranking), *begin, **exact)
         located = locate(count_window(ranking, first), first, *begin, **exact, width=width)

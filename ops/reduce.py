@@ -32,12 +32,22 @@ def power_of_two_at_least(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 
 
+def block_count(elements: int, block_elements: int) -> int:
+    """Blocks of so many elements, the last one perhaps short; one for an empty tensor."""
+    return max(-(-elements // block_elements), 1)
+
+
 def _blocks_spec(_specs: Sequence[TensorSpec], elements: int, block_elements: int) -> TensorSpec:
-    return TensorSpec((max(-(-elements // block_elements), 1),), torch.float64, "state")
+    return TensorSpec((block_count(elements, block_elements),), torch.float64, "state")
+
+
+def add_up(state: torch.Tensor, partial: torch.Tensor, _tile: Tile, _block_elements: int) -> None:
+    """Fold of what adds up exactly in any order: counts, and sums of whole numbers."""
+    state.add_(partial.view(state.shape))
 
 
 def place_blocks(state: torch.Tensor, partial: torch.Tensor, tile: Tile, block_elements: int) -> None:
-    """Fold of sums per block: a tile's blocks go to their places."""
+    """Fold of what there is for each block: a tile's blocks go to their places."""
     first = tile.lo // block_elements
     count = -(-tile.elements // block_elements)
     state[first : first + count] = partial.view(-1, *state.shape[1:])[:count]

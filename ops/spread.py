@@ -10,6 +10,7 @@ import torch
 from ..engine.graph import Attr, Node, TensorSpec
 from ..engine.opdef import GraphError, Reduction, Tile, op, require_space, same_shape
 from .elementwise import is_zero, sub, zeros
+from .reduce import add_up
 from .scratch import carve, carved_bytes
 
 if TYPE_CHECKING:
@@ -97,16 +98,12 @@ def _infer_nonzero(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> T
     return _one_count(specs, 0, 0)
 
 
-def _add(state: torch.Tensor, partial: torch.Tensor, _tile: Tile, _block_elements: int) -> None:
-    state.add_(partial)
-
-
 @op(
     "nonzero_count",
     locality="reduce",
     infer=_infer_nonzero,
     scratch_bytes=lambda _specs, elements: carved_bytes((np.bool_, elements)),
-    reduction=Reduction(_one_count, _one_count, _add),
+    reduction=Reduction(_one_count, _one_count, add_up),
 )
 def nonzero_count(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, **_: object

@@ -130,7 +130,7 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     "count_missed": _where_missed(_leading),
     "count_tails": _tails,
     "count_window": _window,
-    "found_in": lambda ins, descending: ins[1] if int(ins[0][0]) == -1 else ins[0],
+    "found_in": lambda ins: ins[1] if int(ins[0][0]) == -1 else ins[0],
     "keep_ranked": _keep_ranked,
     "locate": _locate,
     "locate_digit": _locate_digit,

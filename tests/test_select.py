@@ -126,7 +126,7 @@ def test_a_window_knows_what_it_does_not_hold(off: int, descending: bool) -> Non
     # What was missed is counted, what was not is not.
     assert bool(checked.count("count_missed", located).any()) == (int(located[0]) == -1)
     assert bool(checked.count("recount_window", first, located).any()) == (int(located[0]) == -1)
-    found = checked.conclude("found_in", located, torch.tensor([77, 7]))
+    found = conclusion("found_in", [located, torch.tensor([77, 7])], {})
     assert int(found[0]) == (77 if int(located[0]) == -1 else int(located[0]))
 
 

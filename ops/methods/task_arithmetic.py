@@ -75,20 +75,6 @@ def _keep_all(delta: Node, _model: ModelInput) -> Node:
     return delta
 
 
-def _random(inputs: MergeInputs) -> Sparsify:
-    """Random dropping, made up for as ``rescale`` says; for DARE ``true`` is the paper's 1/density."""
-    rescale = inputs.params["rescale"]
-
-    def sparsify(delta: Node, model: ModelInput) -> Node:
-        density = model.number("density")
-        kept = drop(delta, density=density, ordinal=model.ordinal)
-        if rescale in ("true", "density") and 0 < density < 1:
-            return scale(kept, factor=1.0 / density)
-        return match_l1(kept, abs_sum(delta), abs_sum(kept)) if rescale == "l1" else kept
-
-    return sparsify
-
-
 @method(
     "task_arithmetic",
     params=(_WEIGHT, LAMBDA, _normalize(False), _INT8_MASK),
@@ -120,9 +106,9 @@ def _outliers(delta: Node, model: ModelInput) -> Node:
     return add(drop_smallest(delta, bottom), scale(drop_smallest(delta, bottom + target), factor=-1))
 
 
-def _matched(inputs: MergeInputs, sparsify: Sparsify) -> Sparsify:
-    """A sparsifier whose result gets back the L1 norm of the whole where ``rescale`` asks for it."""
-    if inputs.params["rescale"] not in ("true", "l1"):
+def _matched(inputs: MergeInputs, sparsify: Sparsify, words: tuple[str, ...] = ("true", "l1")) -> Sparsify:
+    """A sparsifier whose result gets back the L1 norm of the whole where ``rescale`` is one of these words."""
+    if inputs.params["rescale"] not in words:
         return sparsify
 
     def matched(delta: Node, model: ModelInput) -> Node:
@@ -130,6 +116,18 @@ def _matched(inputs: MergeInputs, sparsify: Sparsify) -> Sparsify:
         return match_l1(as_marked(delta, kept), abs_sum(delta), abs_sum(kept))
 
     return matched
+
+
+def _random(inputs: MergeInputs) -> Sparsify:
+    """Random dropping, made up for as ``rescale`` says; for DARE ``true`` is the paper's 1/density."""
+    divided = inputs.params["rescale"] in ("true", "density")
+
+    def sparsify(delta: Node, model: ModelInput) -> Node:
+        density = model.number("density")
+        kept = drop(delta, density=density, ordinal=model.ordinal)
+        return scale(kept, factor=1.0 / density) if divided and 0 < density < 1 else kept
+
+    return _matched(inputs, sparsify, ("l1",))
 
 
 _TIES_PAPER = "Yadav et al. 2023, TIES-Merging, arXiv:2306.01708"

@@ -23,10 +23,10 @@ def norm(a: Array) -> float:
     return math.sqrt(dot(a, a))
 
 
-def answer(terms: Sequence[Array], origin: Array, base: Array | None = None) -> Answer:
-    """The sum of the terms, and of the base."""
+def answer(terms: Sequence[Array], origin: Array, base: Array | None = None, within: Sequence[Array] = ()) -> Answer:
+    """The sum of the terms, and of the base; ``within`` are larger parts that cancel inside a term."""
     parts = [*terms] if base is None else [base, *terms]
-    magnitude = sum((np.abs(part) for part in parts), np.zeros_like(parts[0]))
+    magnitude = sum((np.abs(part) for part in (*parts, *within)), np.zeros_like(parts[0]))
     return Answer(sum(parts, np.zeros_like(parts[0])), origin, magnitude, np.zeros(parts[0].shape, dtype=np.bool_))
 
 
@@ -97,12 +97,15 @@ def multislerp(q: Question) -> Answer:
     if norm(mean) < max(eps, 1e-8):
         assert len(parts) == 2
         return answer([w * v for w, v in zip(weights, parts, strict=True)], origin, q.base)
-    mean = mean / norm(mean)
+    shrinking = norm(mean)
+    mean = mean / shrinking
     tangent = total(w * (u - dot(u, mean) * mean) for w, u in zip(weights, units, strict=True))
     r = norm(tangent) + eps
     scale = sum(w * length for w, length in zip(weights, lengths, strict=True))
     swing = math.sin(r) / r if r else 1.0
-    return answer([scale * math.cos(r) * mean, scale * swing * tangent], origin, q.base)
+    # Weights of both signs: the mean is far smaller than what it is the sum of.
+    within = [scale * w / shrinking * u for w, u in zip(weights, units, strict=True)]
+    return answer([scale * math.cos(r) * mean, scale * swing * tangent], origin, q.base, within)
 
 
 def karcher(q: Question) -> Answer:

@@ -239,8 +239,8 @@ def _fail(error: BaseException, message: str, code: int, *, trace: bool) -> NoRe
     kept_share = getattr(error, "kept_share", None)
     if kept_share is not None and sys.argv[1:2] == ["run"]:
         lines.append(f"{int(100 * kept_share)}% is done and kept; go on with: {command_to_go_on(sys.argv[1:])}")
-    for line in lines:
-        sys.stderr.write(f"error: {line}\n")
+    for line in lines:  # what is indented can be copied as it is
+        sys.stderr.write(f"{line}\n" if line.startswith("  ") else f"error: {line}\n")
     sys.exit(code)
 
 

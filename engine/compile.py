@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 import torch
 
 from .errors import InputError
-from .graph import Island, Node, Program, TensorGraph
+from .graph import Island, Node, Program, TensorGraph, TensorSpec
 from .mapping import OutputMap, map_tensors
 from .methoddef import MergeInputs, MethodDef, ModelInput, Value
-from .opdef import GraphError, load, ops, write
+from .opdef import GraphError, gather, load, ops, write
 from .recipe import look_up
+from .vocabulary_rows import VocabularyRows, is_vocabulary_tensor, stored_under, vocabularies_differ
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from .graph import TensorSpec
     from .mapping import Models, OutputTensor
     from .model import Model, StoredTensor
-    from .recipe import Parameters, Recipe
+    from .recipe import ModelRef, Parameters, Recipe
+    from .vocabulary import Vocabulary
 
 _WIDE = (torch.float32, torch.float64)
 _ARITHMETIC = (torch.bfloat16, torch.float16, *_WIDE)
@@ -39,10 +40,13 @@ class Compiled:
     notes: tuple[str, ...]
 
 
-def compile_recipe(recipe: Recipe, method: MethodDef, models: Models) -> Compiled:
-    """Build and verify the tensor graph of a merge. Raises RecipeError or InputError."""
+def compile_recipe(recipe: Recipe, method: MethodDef, models: Models, vocabulary: Vocabulary | None = None) -> Compiled:
+    """Build and verify the tensor graph of a merge. Raises RecipeError or InputError.
+
+    ``vocabulary`` says how rows of vocabulary tensors are put together; without one they stay where they are.
+    """
     mapping = map_tensors(recipe, method, models)
-    compiler = _Compiler(recipe, method)
+    compiler = _Compiler(recipe, method, models, vocabulary)
     islands = merge_equal(compiler.island(tensor) for tensor in mapping.tensors)
     used = {(leaf.model, leaf.name) for island in islands for leaf in island.leaves}
     unused = tuple(
@@ -79,20 +83,21 @@ def verify(program: Program) -> None:
     for node in program.nodes:
         if known.get(node.op.name) is not node.op:
             raise GraphError(f"{node.op.name} is not a registered op")
-        if node.op.kernel is None and node.op not in (load, write):
+        if node.op.kernel is None and node.op not in (load, gather, write):
             raise GraphError(f"{node.op.name} has no kernel")
         if node.spec.space != "state" and node.spec.shape != program.spec.shape:
             raise GraphError(f"{node} has another shape than the output {list(program.spec.shape)}")
     if program.root.op is not write or program.spec.space != "weight":
         raise GraphError(f"a program ends in a write of a weight, not in {program.root}")
-    slots = [node.attr("slot") for node in program.loads]
-    if sorted(map(str, slots)) != sorted(map(str, range(len(slots)))):
-        raise GraphError(f"load slots are {slots}")
+    slots = {slot for node in program.loads for slot in node.slots}
+    if slots != set(range(len(slots))):
+        raise GraphError(f"load slots are {sorted(slots)}")
 
 
 class _Compiler:
-    def __init__(self, recipe: Recipe, method: MethodDef) -> None:
-        self.recipe, self.method = recipe, method
+    def __init__(self, recipe: Recipe, method: MethodDef, models: Models, vocabulary: Vocabulary | None) -> None:
+        self.recipe, self.method, self.models, self.vocabulary = recipe, method, models, vocabulary
+        self.by_name = {model.reference: model for model in models.values()}
         self.programs: dict[object, tuple[Program, tuple[int, ...]]] = {}
         self.by_root: dict[Node, Program] = {}
         wanted = recipe.out_dtype or recipe.dtype
@@ -101,9 +106,10 @@ class _Compiler:
     def island(self, tensor: OutputTensor) -> Island:
         """The island of one output tensor."""
         first = tensor.base or tensor.sources[0].stored
+        rows = self.vocabulary_rows(first)
         if tensor.copied or not first.spec.dtype.is_floating_point:
-            return self.copy(tensor, first)
-        self.check_specs(tensor, first)
+            return self.copy(tensor, first) if rows is None else self.copy_rows(tensor, first, rows)
+        self.check_specs(tensor, first, rows)
         params = self.values(tensor.scopes, "tensor", tensor.name, tensor.t)
         per_model = tuple(
             self.values(source.scopes, "model", source.stored.name, tensor.t) for source in tensor.sources
@@ -113,13 +119,45 @@ class _Compiler:
         if tensor.base is not None:
             stored.insert(0, tensor.base)
         leaves = tuple(dict.fromkeys(stored))
+        if rows is not None:
+            loads = [rows.input(ref) for ref in self.references(tensor)]
+            program, order = self.build(
+                tensor, loads, [first.spec, *(leaf.spec for leaf in rows.leaves)], params, per_model
+            )
+            return Island(program, tuple(rows.leaves[slot] for slot in order), (tensor.name,))
         slots = tuple(leaves.index(each) for each in stored)
         specs = tuple(leaf.spec for leaf in leaves)
         key = (specs, slots, tensor.base is None, _items(params), tuple(map(_items, per_model)), tensor.t)
         if key not in self.programs:
-            self.programs[key] = self.build(tensor, specs, slots, params, per_model)
+            loads = [_load(slot, specs[slot]) for slot in slots]
+            self.programs[key] = self.build(tensor, loads, specs, params, per_model)
         program, order = self.programs[key]
         return Island(program, tuple(leaves[slot] for slot in order), (tensor.name,))
+
+    def references(self, tensor: OutputTensor) -> list[ModelRef]:
+        """The models of a tensor's inputs, the base first where there is one."""
+        base = self.recipe.base_model if tensor.base is not None else None
+        return [*([base] if base is not None else ()), *(source.model for source in tensor.sources)]
+
+    def vocabulary_rows(self, first: StoredTensor) -> VocabularyRows | None:
+        """What puts the rows of a vocabulary tensor in the output's order; None for any other tensor."""
+        if self.vocabulary is None or not is_vocabulary_tensor(self.by_name[first.model], first):
+            return None
+        stored = stored_under(first.name, self.vocabulary, self.models)
+        specs = [first.spec, *(each.spec for each in stored.values())]
+        return VocabularyRows(self.vocabulary, stored, self.compute(specs))
+
+    def copy_rows(self, tensor: OutputTensor, stored: StoredTensor, rows: VocabularyRows) -> Island:
+        """A vocabulary tensor that is not merged, and whose rows are moved all the same."""
+        node = rows.input(self.references(tensor)[0])
+        program, order = self.finish(ops()["cast"](node, dtype=self.wanted_dtype or stored.spec.dtype))
+        return Island(program, tuple(rows.leaves[slot] for slot in order), (tensor.name,))
+
+    def compute(self, specs: Sequence[TensorSpec]) -> torch.dtype:
+        """The dtype of arithmetic on inputs: wide where one of them or the output is."""
+        dtype = self.wanted_dtype or specs[0].dtype
+        wide = dtype in _WIDE or any(spec.dtype in _WIDE for spec in specs)
+        return torch.float64 if wide else torch.float32
 
     def copy(self, tensor: OutputTensor, stored: StoredTensor) -> Island:
         """A tensor that is not merged: integers, and what the recipe leaves out."""
@@ -134,23 +172,23 @@ class _Compiler:
     def build(
         self,
         tensor: OutputTensor,
-        specs: tuple[TensorSpec, ...],
-        slots: tuple[int, ...],
+        loads: list[Node],
+        specs: Sequence[TensorSpec],
         params: dict[str, Value | None],
         per_model: tuple[dict[str, Value | None], ...],
     ) -> tuple[Program, tuple[int, ...]]:
-        """Have the method build the program; also which of the leaves it reads, in slot order."""
-        loads = [_load(slot, specs[slot]) for slot in slots]
-        base = loads.pop(0) if tensor.base is not None else None
+        """Have the method build the program; also which of the leaves it reads, in slot order.
+
+        ``loads`` are the inputs, the base first; ``specs`` those of the leaves.
+        """
         dtype = self.wanted_dtype or specs[0].dtype
-        wide = dtype in _WIDE or any(spec.dtype in _WIDE for spec in specs)
         inputs = MergeInputs(
-            spec=specs[0].with_(dtype=dtype),
-            compute=torch.float64 if wide else torch.float32,
-            base=base,
+            spec=TensorSpec(loads[0].spec.shape, dtype),
+            compute=self.compute(specs),
+            base=loads[0] if tensor.base is not None else None,
             models=tuple(
                 ModelInput(node, ordinal, values)
-                for ordinal, (node, values) in enumerate(zip(loads, per_model, strict=True))
+                for ordinal, (node, values) in enumerate(zip(loads[-len(per_model) :], per_model, strict=True))
             ),
             params=params,
             t=tensor.t,
@@ -192,15 +230,22 @@ class _Compiler:
                         "its filters leave this tensor out; add an entry without a filter"
                     )
 
-    def check_specs(self, tensor: OutputTensor, first: StoredTensor) -> None:
-        for source in tensor.sources:
-            stored = source.stored
-            if stored.spec.shape != first.spec.shape:
-                raise InputError(_shape_message(tensor, first, stored))
+    def check_specs(self, tensor: OutputTensor, first: StoredTensor, rows: VocabularyRows | None) -> None:
+        for stored in _stored(tensor):
+            if stored.spec.shape != first.spec.shape and rows is None:
+                raise self.shapes_differ(tensor, first, stored)
             if not stored.spec.dtype.is_floating_point:
                 raise InputError(
                     f"{stored.model}: {stored.name} is {stored.spec.dtype}, but {first.spec.dtype} in {first.model}"
                 )
+
+    def shapes_differ(self, tensor: OutputTensor, first: StoredTensor, other: StoredTensor) -> InputError:
+        """What to say of two inputs of other shapes."""
+        if all(is_vocabulary_tensor(self.by_name[each.model], each) for each in (first, other)):
+            every = [first, *_stored(tensor)]
+            return vocabularies_differ(tensor.name, [(each.model, max(each.spec.shape)) for each in every])
+        a, b = list(first.spec.shape), list(other.spec.shape)
+        return InputError(f"{tensor.name} is {a} in {first.model} and {b} in {other.model}")
 
 
 def _load(slot: int, spec: TensorSpec) -> Node:
@@ -212,11 +257,11 @@ def _with_write(node: Node) -> tuple[Node, tuple[int, ...]]:
     order: list[int] = []
     renumbered: dict[Node, Node] = {}
     for each in Program(write(node)).nodes:
-        if each.op is load:
-            slot = each.attr("slot")
-            assert isinstance(slot, int)
-            renumbered[each] = _load(len(order), each.spec)
-            order.append(slot)
+        if each.slots:
+            order += [slot for slot in each.slots if slot not in order]
+            new = tuple(order.index(slot) for slot in each.slots)
+            attrs = {**dict(each.attrs), **({"slot": new[0]} if each.op is load else {"slots": new})}
+            renumbered[each] = Node(each.op, (), attrs.items(), each.spec)
         else:
             inputs = [renumbered[source] for source in each.inputs]
             renumbered[each] = Node(each.op, inputs, each.attrs, each.spec)
@@ -230,12 +275,9 @@ def _items(values: Mapping[str, Value | None]) -> tuple[tuple[str, str], ...]:
     return tuple((name, repr(value)) for name, value in values.items())
 
 
-def _shape_message(tensor: OutputTensor, first: StoredTensor, other: StoredTensor) -> str:
-    a, b = list(first.spec.shape), list(other.spec.shape)
-    text = f"{tensor.name} is {a} in {first.model} and {b} in {other.model}"
-    if len(a) == 2 and len(b) == 2 and a[0] != b[0] and a[1] == b[1]:
-        text += f": the vocabularies differ ({a[0]} and {b[0]} rows); merging them needs a tokenizer block"
-    return text
+def _stored(tensor: OutputTensor) -> list[StoredTensor]:
+    """The inputs of a tensor as they are stored, without the base."""
+    return [source.stored for source in tensor.sources]
 
 
 def names_by_model(tensors: Iterable[StoredTensor], models: Iterable[Model]) -> dict[str, list[str]]:

@@ -20,6 +20,7 @@ from .feed import Feed, OpenIsland, Task
 from .finite import all_finite, canonical, refuse
 from .host import give_back_freed_memory, one_torch_thread
 from .opdef import Tile
+from .reading import pieces
 from .steps import Step, bind, page_aligned
 
 if TYPE_CHECKING:
@@ -228,9 +229,8 @@ class _Worker:
         read_bytes = written_bytes = 0
         for step in self._steps:
             if step.kernel is None:
-                if step.node.op.name == "load":
-                    self._read(step, island, current, tile)
-                    read_bytes += step.out.numel()
+                if step.node.slots:
+                    read_bytes += self._read(step, island, current, tile)
                 else:
                     if step.looked_into is not None and not all_finite(step.looked_into):
                         canonical(step.looked_into)
@@ -244,17 +244,25 @@ class _Worker:
                     reduction.fold(island.states[step.node], step.out, tile, current.block_elements)
         self._run.count(read_bytes, written_bytes)
 
-    def _read(self, step: Step, island: OpenIsland, current: Pass, tile: Tile) -> None:
-        """Read a tile's elements, one range of the tensor after the other, and look into them."""
-        leaf, itemsize = island.leaf(step.node), step.node.spec.dtype.itemsize
+    def _read(self, step: Step, island: OpenIsland, current: Pass, tile: Tile) -> int:
+        """Read a tile's elements, one range of a stored tensor after the other, and look into them; bytes read."""
+        node, itemsize, read_bytes = step.node, step.node.spec.dtype.itemsize, 0
         for part, own in _parts(current, tile):
-            self._run.reader.read_into(leaf, part.lo * itemsize, step.out[_bytes_of(own, itemsize)])
-        data = step.looked_into
-        if data is None or all_finite(data):
-            return
-        for part, own in _parts(current, tile):
-            if not all_finite(data[own]):
-                self._run.found_nonfinite(leaf, part, data[own])
+            data = step.out[_bytes_of(own, itemsize)]
+            for leaf, stored, inside in pieces(node, island.leaves, part):
+                piece = data[_bytes_of(inside, itemsize)]
+                if leaf is None:
+                    piece.zero_()
+                    continue
+                self._run.reader.read_into(leaf, stored.lo * itemsize, piece)
+                read_bytes += piece.numel()
+        if step.looked_into is not None and not all_finite(step.looked_into):
+            for part, own in _parts(current, tile):
+                for leaf, stored, inside in pieces(node, island.leaves, part):
+                    found = step.looked_into[own][inside]
+                    if leaf is not None and not all_finite(found):
+                        self._run.found_nonfinite(leaf, stored, found)
+        return read_bytes
 
     def _write(self, step: Step, outputs: tuple[str, ...], current: Pass, tile: Tile) -> None:
         """Write a tile under each of the names."""

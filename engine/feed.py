@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from .graph import Island, Node, Program
-    from .model import StoredTensor
     from .plan import Plan, ProgramPlan
 
 
@@ -54,12 +53,6 @@ class OpenIsland:
     def attrs(self, node: Node) -> dict[str, Any]:
         """The keyword arguments of a node's kernel."""
         return self._attrs[node]
-
-    def leaf(self, node: Node) -> StoredTensor:
-        """The stored tensor that a load node reads here."""
-        slot = node.attr("slot")
-        assert isinstance(slot, int)
-        return self.leaves[slot]
 
     @property
     def in_last_pass(self) -> bool:

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
     from .model import StoredTensor
     from .opdef import OpDef
+    from .row_map import RowTable
 
 Space: TypeAlias = Literal["weight", "delta", "sign", "state"]
 """What the numbers mean: model weights, a task vector (weight minus base), a ±1 vote, or a reduction."""
 
-Attr: TypeAlias = "int | float | bool | str | torch.dtype | tuple[int, ...] | tuple[float, ...] | None"
+Attr: TypeAlias = "int | float | bool | str | torch.dtype | tuple[int, ...] | tuple[float, ...] | RowTable | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,14 @@ class Node:
         """Whether the value is there only when a pass has ended: a reduction, or what follows from some."""
         return self.op.locality in ("reduce", "whole", "state")
 
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """The leaves that a load or a gather reads; none for any other op."""
+        if self.op.name not in ("load", "gather"):
+            return ()
+        found = self.attr("slot" if self.op.name == "load" else "slots")
+        return tuple(int(slot) for slot in found) if isinstance(found, tuple) else (int(str(found)),)
+
     def attr(self, name: str) -> Attr:
         """The attribute called ``name``; KeyError if the node has none."""
         return dict(self.attrs)[name]
@@ -150,8 +159,8 @@ class Program:
 
     @cached_property
     def loads(self) -> tuple[Node, ...]:
-        """The load nodes; ``slot`` is the index of an island's leaf."""
-        return tuple(node for node in self.nodes if node.op.name == "load")
+        """The nodes that read: loads and gathers."""
+        return tuple(node for node in self.nodes if node.slots)
 
     @cached_property
     def is_copy(self) -> bool:

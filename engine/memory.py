@@ -58,7 +58,7 @@ def value_bytes(node: Node, current: Pass, tile_elements: int) -> int:
 
 
 def moves(node: Node, current: Pass) -> bool:
-    """Whether a value comes from a file or goes to one as it lies in memory."""
+    """Whether a value comes from one place of a file or goes to one as it lies in memory."""
     return node.op.name == "load" or any(
         target.op.name == "write" and node in target.inputs for target in current.targets
     )

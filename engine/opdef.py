@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 
 from .graph import Attr, Node, TensorSpec
+from .row_map import RowMap
 
 Locality: TypeAlias = Literal["element", "row", "reduce", "state", "panel", "whole"]
 
@@ -118,7 +119,7 @@ class OpDef:
     ``bind(attrs, site)`` gives the attrs that depend on the tensor's name and the seed, merged over the node's.
     ``leaner(inputs)`` gives a node with the same value that costs more time but keeps less from one pass to the next;
     the plan takes it where memory is short. ``simplify(inputs, attrs)`` may return a node with the same value that
-    costs less. Ops without a kernel (load, write) are IO.
+    costs less. Ops without a kernel (load, gather, write) are IO.
     """
 
     name: str
@@ -169,7 +170,7 @@ def op(
 
 
 def io_op(name: str, *, infer: Infer, doc: str) -> OpDef:
-    """Register an op that the executor itself carries out (load, write)."""
+    """Register an op that the executor itself carries out (load, gather, write)."""
     return _add(OpDef(name, "element", infer, None, doc))
 
 
@@ -208,10 +209,22 @@ def _infer_load(_specs: Sequence[TensorSpec], attrs: Mapping[str, Attr]) -> Tens
     return TensorSpec(tuple(int(extent) for extent in shape), dtype, "weight")
 
 
+def _infer_gather(specs: Sequence[TensorSpec], attrs: Mapping[str, Attr]) -> TensorSpec:
+    spec, rows = _infer_load(specs, attrs), attrs["rows"]
+    if not isinstance(rows, RowMap) or spec.elements % max(len(rows.values), 1):
+        raise GraphError(f"gather takes a map of the rows of {list(spec.shape)}")
+    return spec
+
+
 def _infer_write(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> TensorSpec:
     require_space(specs, "weight", "write")
     return specs[0]
 
 
 load = io_op("load", infer=_infer_load, doc="Read a stored tensor; ``slot`` counts the tensor's leaves.")
+gather = io_op(
+    "gather",
+    infer=_infer_gather,
+    doc="Read rows of stored tensors in another order; ``rows`` counts in ``slots``, which count the tensor's leaves.",
+)
 write = io_op("write", infer=_infer_write, doc="Write the tensor into its shard.")

@@ -70,8 +70,11 @@ def bind(room: torch.Tensor, island: OpenIsland, tile: Tile, places: Places, *, 
             if scratch.numel():
                 starts = {name: places[name].offset_bytes + offset_bytes for name in island.outputs}
                 moved = {name: _in_phase(scratch, at, size_bytes, dtype.itemsize) for name, at in starts.items()}
-        elif node.op.name == "load":
-            out = _in_phase(place, island.leaf(node).offset_bytes + offset_bytes, size_bytes, dtype.itemsize)
+        elif node.slots:
+            # The rows of a gather come from here and there: only where it goes can be told beforehand.
+            into = places[island.outputs[0]] if node.op.name == "gather" else island.leaves[node.slots[0]]
+            at = into.offset_bytes + offset_bytes if moves(node, current) else 0
+            out = _in_phase(place, at, size_bytes, dtype.itemsize)
             values[node] = out.view(dtype)
             looked = values[node] if node in watched else None
         elif node.op.reduction is not None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .opdef import REDUCE_BLOCK_ELEMENTS, GraphError, Tile, row_block_elements
 from .panels import PANEL_LINES, lines_of
+from .reading import read_elements
 from .units import align_up
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class Pass:
 
     @cached_property
     def loads(self) -> tuple[Node, ...]:
-        """The load nodes that this pass reads."""
-        return tuple(node for node in self.nodes if node.op.name == "load")
+        """The loads and gathers of this pass."""
+        return tuple(node for node in self.nodes if node.slots)
 
     @cached_property
     def reductions(self) -> tuple[Node, ...]:
@@ -101,7 +102,8 @@ class Pass:
     @cached_property
     def bytes_read(self) -> int:
         """Bytes that a walk over the tiles reads."""
-        return sum(self.elements * load.spec.dtype.itemsize for load in self.loads)
+        parts = [Tile(0, self.elements)] if self.granularity == "panel" else list(self.ranges(Tile(0, self.elements)))
+        return sum(load.spec.dtype.itemsize * read_elements(load, part) for load in self.loads for part in parts)
 
     def ranges(self, tile: Tile) -> Iterator[Tile]:
         """The contiguous ranges of the tensor that a tile is made of, in its order.

@@ -1,5 +1,5 @@
 """Ops and merge methods. Importing this package registers all of them."""
 
-from . import methods
+from . import methods, vocabulary
 
-__all__ = ["methods"]
+__all__ = ["methods", "vocabulary"]

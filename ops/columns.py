@@ -30,12 +30,12 @@ _PAIRS = pairs_of(2)
 _EXACT_BITS = 52
 
 
-def _columns(spec: TensorSpec) -> int:
+def columns_of(spec: TensorSpec) -> int:
     """How many vectors lie along the first dimension."""
     return spec.elements // spec.shape[0] if spec.elements else 0
 
 
-class _Span(NamedTuple):
+class Span(NamedTuple):
     """A rectangle of a tile: rows of ``stop - start`` neighbouring columns."""
 
     offset: int
@@ -49,7 +49,7 @@ class _Span(NamedTuple):
         return values[self.offset : self.offset + self.rows * width].reshape(self.rows, width)
 
 
-def _spans(tile: Tile, columns: int) -> Iterator[_Span]:
+def spans(tile: Tile, columns: int) -> Iterator[Span]:
     """Rectangles that make up a tile, of `_SPAN_ELEMENTS` or a row at most."""
     position = tile.lo
     while position < tile.hi:
@@ -58,12 +58,13 @@ def _spans(tile: Tile, columns: int) -> Iterator[_Span]:
             rows, stop = 1, min(columns, start + tile.hi - position)
         else:
             rows, stop = min((tile.hi - position) // columns, max(_SPAN_ELEMENTS // columns, 1)), columns
-        yield _Span(position - tile.lo, rows, start, stop)
+        yield Span(position - tile.lo, rows, start, stop)
         position += rows * (stop - start)
 
 
-def _span_elements(specs: Sequence[TensorSpec], elements: int) -> int:
-    return min(elements, max(_SPAN_ELEMENTS, _columns(specs[0])))
+def span_elements(specs: Sequence[TensorSpec], elements: int) -> int:
+    """The most elements that one of a tile's rectangles has."""
+    return min(elements, max(_SPAN_ELEMENTS, columns_of(specs[0])))
 
 
 # ------------------------------------------------------------------------------------------------ sizes
@@ -71,15 +72,15 @@ def _span_elements(specs: Sequence[TensorSpec], elements: int) -> int:
 
 def _infer_sizes(specs: Sequence[TensorSpec], attrs: Mapping[str, Attr]) -> TensorSpec:
     spec = same_shape(specs, "column_sizes")
-    if len(specs) != 2 or spec.dtype not in (torch.float32, torch.float64) or len(spec.shape) < 2:
-        raise GraphError("columns are those of two float32 or float64 tensors with two dimensions or more")
-    if attrs["columns"] != _columns(spec):
-        raise GraphError(f"there are {_columns(spec)} columns, not {attrs['columns']}")
+    if spec.dtype not in (torch.float32, torch.float64) or not spec.shape:
+        raise GraphError("columns are those of float32 or float64 tensors with one dimension or more")
+    if attrs["columns"] != columns_of(spec):
+        raise GraphError(f"there are {columns_of(spec)} columns, not {attrs['columns']}")
     return _sizes_spec(specs, spec.elements, 1)
 
 
 def _sizes_spec(specs: Sequence[TensorSpec], _elements: int, _block_elements: int) -> TensorSpec:
-    return TensorSpec((2, _columns(specs[0])), torch.float64, "state")
+    return TensorSpec((len(specs), columns_of(specs[0])), torch.float64, "state")
 
 
 def _keep_largest(state: torch.Tensor, partial: torch.Tensor, _tile: Tile, _block_elements: int) -> None:
@@ -90,15 +91,15 @@ def _keep_largest(state: torch.Tensor, partial: torch.Tensor, _tile: Tile, _bloc
     "column_sizes",
     locality="reduce",
     infer=_infer_sizes,
-    scratch_bytes=lambda specs, elements: 8 * _span_elements(specs, elements),
+    scratch_bytes=lambda specs, elements: 8 * span_elements(specs, elements),
     reduction=Reduction(_sizes_spec, _sizes_spec, _keep_largest),
 )
 def column_sizes(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, tile: Tile, *, columns: int, **_: object
 ) -> None:
-    """The largest magnitude in each column of two tensors."""
-    sizes, room = out.zero_().numpy().reshape(2, columns), scratch.numpy().view(np.float64)
-    for span in _spans(tile, columns):
+    """The largest magnitude in each column of one tensor or more."""
+    sizes, room = out.zero_().numpy().reshape(len(ins), columns), scratch.numpy().view(np.float64)
+    for span in spans(tile, columns):
         magnitudes = room[: span.rows * (span.stop - span.start)].reshape(span.rows, -1)
         for x, size in zip(ins, sizes, strict=True):
             np.abs(span.of(x.numpy()), out=magnitudes)
@@ -111,12 +112,14 @@ def column_sizes(
 
 def _infer_dots(specs: Sequence[TensorSpec], attrs: Mapping[str, Attr]) -> TensorSpec:
     require_space(specs[2:], "state", "column_dots' sizes")
+    if len(specs) != 3:
+        raise GraphError("column_dots takes two tensors and their sizes")
     _infer_sizes(specs[:2], attrs)
     return _dots_spec(specs, specs[0].elements, 1)
 
 
 def _dots_spec(specs: Sequence[TensorSpec], _elements: int, _block_elements: int) -> TensorSpec:
-    return TensorSpec((2, len(_PAIRS), _columns(specs[0])), torch.float64, "state")
+    return TensorSpec((2, len(_PAIRS), columns_of(specs[0])), torch.float64, "state")
 
 
 def step_bits(rows: int) -> int:
@@ -134,7 +137,7 @@ def exponents(sizes: NDArray[np.float64]) -> NDArray[np.int32]:
     "column_dots",
     locality="reduce",
     infer=_infer_dots,
-    scratch_bytes=lambda specs, elements: 16 * _span_elements(specs, elements),
+    scratch_bytes=lambda specs, elements: 16 * span_elements(specs, elements),
     reduction=Reduction(_dots_spec, _dots_spec, add_up),
 )
 def column_dots(
@@ -152,7 +155,7 @@ def column_dots(
     sums, bits = out.zero_().numpy().reshape(2, len(_PAIRS), columns), step_bits(rows)
     scales = np.ldexp(1.0, bits - exponents(sizes.numpy()))
     room = scratch.numpy().view(np.float64)
-    for span in _spans(tile, columns):
+    for span in spans(tile, columns):
         cut, width = slice(span.start, span.stop), span.stop - span.start
         values, whole = room[: 2 * span.rows * width].reshape(2, span.rows, width)
         for pair, (i, j) in enumerate(_PAIRS):
@@ -189,7 +192,7 @@ def column_arcs(
 def _infer_combine_columns(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> TensorSpec:
     require_space(specs[:1], "state", "combine_columns' coefficients")
     require_space(specs[1:], specs[1].space, "combine_columns")
-    if specs[0].shape != (len(specs) - 1, _columns(specs[1])):
+    if specs[0].shape != (len(specs) - 1, columns_of(specs[1])):
         raise GraphError("combine_columns takes coefficients for each of its inputs and columns")
     return same_shape(specs[1:], "combine_columns")
 
@@ -207,7 +210,7 @@ def combine_columns(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: tor
     room = scratch.numpy().view(result.dtype)
     factors, spare = room[: coefficients.numel()].reshape(coefficients.shape), room[coefficients.numel() :]
     factors[:] = coefficients.numpy()
-    for span in _spans(tile, columns):
+    for span in spans(tile, columns):
         target, cut = span.of(result), slice(span.start, span.stop)
         product = spare[: target.size].reshape(target.shape)
         for index, x in enumerate(parts):

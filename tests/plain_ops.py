@@ -11,6 +11,7 @@ import plain_overlap
 import plain_select
 import plain_spectrum
 import plain_triplets
+import plain_vocabulary
 import plait.ops
 import reference
 import reference_ranks
@@ -136,6 +137,7 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     **plain_gram.PLAIN,
     **plain_spectrum.PLAIN,
     **plain_triplets.PLAIN,
+    **plain_vocabulary.PLAIN,
 }
 """An op's value by its name; exact where the op is: one rounding an operation, inputs in order."""
 
@@ -148,6 +150,7 @@ STATES: Mapping[str, Sequence[int]] = {
     **plain_overlap.STATES,
     **plain_gram.STATES,
     **plain_spectrum.STATES,
+    **plain_vocabulary.STATES,
 }
 """The inputs that are reductions, which a kernel gets whole, by the op's name."""
 

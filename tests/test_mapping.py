@@ -193,7 +193,7 @@ def test_shapes_that_differ_are_named_with_both_models() -> None:
 
 def test_vocabularies_that_differ_are_called_that() -> None:
     more = decoder_shapes(4) | {EMBEDDING: (20, 8), HEAD: (20, 8)}
-    with pytest.raises(InputError, match=r"the vocabularies differ \(16 and 20 rows\)"):
+    with pytest.raises(InputError, match=r"vocabularies differ: rows of model.embed_tokens.weight: a 16, b 20"):
         compiled(AVERAGE, model("a", decoder_shapes(4)), model("b", more))
 
 

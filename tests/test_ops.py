@@ -18,6 +18,7 @@ from plain_ops import PLAIN, reduce_in_tiles, run_kernel
 from plain_overlap import CALLS as OVERLAP_CALLS
 from plain_select import ALIGNED
 from plain_select import CALLS as SELECT_CALLS
+from plain_vocabulary import CALLS as VOCABULARY_CALLS
 from plait.engine.graph import Node, TensorSpec
 from plait.engine.opdef import GraphError, Tile, load, ops
 from plait.ops.elect import agree_sum, agree_weight, elect
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-CALLS = {**SELECT_CALLS, **GRAM_CALLS, **OVERLAP_CALLS, **FUSION_CALLS}
+CALLS = {**SELECT_CALLS, **GRAM_CALLS, **OVERLAP_CALLS, **FUSION_CALLS, **VOCABULARY_CALLS}
 
 BF16, F16, F32, F64 = torch.bfloat16, torch.float16, torch.float32, torch.float64
 

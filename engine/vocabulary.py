@@ -28,8 +28,8 @@ ZEROS, MEAN, AVERAGE = -1, -2, -3
 class RowSources:
     """For each output row what one model contributes: row ``row[r]`` of model number ``model[r]``.
 
-    ``model``, int16 [rows], counts in ``Vocabulary.models``, or is `ZEROS`, `MEAN` or `AVERAGE`; ``row``, int32 [rows], is
-    0 there. A model may borrow rows of others: its own number need not come up.
+    ``model``, int16 [rows], counts in ``Vocabulary.models``, or is `ZEROS`, `MEAN` or `AVERAGE`; ``row``, int32 [rows],
+    is 0 there. A model may borrow rows of others: its own number need not come up.
     """
 
     model: NDArray[np.int16]
@@ -40,10 +40,10 @@ class RowSources:
 class Vocabulary:
     """The rows of the output's vocabulary tensors.
 
-    Rows below ``tokens`` stand for tokens, those up to ``rows`` are padding. ``models`` are all inputs, the base among them;
-    ``sources`` has what each contributes, ``own`` (int32 [rows]) its own row of each token, −1 where it lacks the token:
-    what a `MEAN` is taken over. The average embedding is the mean of a model's rows below ``tokens`` as they are
-    after everything else has been put in place.
+    Rows below ``tokens`` stand for tokens, those up to ``rows`` are padding. ``models`` are all inputs, the base among
+    them; ``sources`` has what each contributes, ``own`` (int32 [rows]) its own row of each token, −1 where it lacks
+    the token: what a `MEAN` is taken over. The average embedding is the mean of a model's rows below ``tokens`` as
+    they are after everything else has been put in place.
     """
 
     tokens: int

@@ -24,18 +24,18 @@ BESIDE = ("tests", "docs", "benchmarks")
 GENERATED = ("build", "dist", "demo-output", "__pycache__")
 MOST_LINES = 330
 
-DEFINITIONS = frozenset({"errors", "graph", "methoddef", "model", "opdef", "panels", "recipe", "units"})
+DEFINITIONS = frozenset({"errors", "graph", "methoddef", "model", "opdef", "panels", "recipe", "units", "vocabulary"})
 """The leaf modules of engine: data and declarations. They import each other and no machinery."""
 
 OPS_MAY_IMPORT = frozenset({"errors", "graph", "methoddef", "opdef", "panels", "units"})
-LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "recipe", "units"})
+LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "recipe", "units", "vocabulary"})
 VIEWS_MAY_IMPORT = DEFINITIONS | {"execute", "plan", "trial"}  # a merge's plan, how far a run is, a method's cost
 
 LIBRARIES = {
     # What a room needs beyond Python itself, torch and numpy. Formats belong to loaders, the screen to views.
     "engine": {"accelerate", "networkx", "psutil", "yaml"},
     "ops": set(),
-    "loaders": {"psutil", "safetensors", "yaml"},
+    "loaders": {"psutil", "safetensors", "tokenizers", "yaml"},
     "views": {"networkx", "rich"},
 }
 

@@ -8,11 +8,12 @@ besides (``added_tokens_decoder``, special tokens that only the settings name) i
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeGuard
 
 from ..engine.errors import InputError
 from .input_files import read_json
+from .tokenizer_model import model_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -49,48 +50,42 @@ class AddedToken:
 
     def entry(self) -> dict[str, object]:
         """As the files write it, without its id."""
-        return asdict(self)
+        return {"content": self.content} | {name: getattr(self, name) for name in _FLAGS}
 
 
 @dataclass(frozen=True)
 class ModelTokenizer:
     """A model's tokenizer. ``ids`` has every token, added ones too; ``added`` those that are added, by id.
 
-    ``document`` is the parsed tokenizer.json, ``settings`` and ``special`` are tokenizer_config.json and
-    special_tokens_map.json ({} where there is none).
+    ``settings`` and ``special`` are tokenizer_config.json and special_tokens_map.json, {} where there is none.
     """
 
     path: Path
     ids: Mapping[str, int]
     added: Mapping[str, AddedToken]
-    document: Mapping[str, object] = field(repr=False)
     settings: Mapping[str, object] = field(repr=False)
     special: Mapping[str, object] = field(repr=False)
 
-    def without_document(self) -> ModelTokenizer:
-        """The same, without the large part that only a tokenizer that is written again needs."""
-        return replace(self, document={})
 
+def read_tokenizer(folder: Path) -> tuple[ModelTokenizer, dict[str, object]] | None:
+    """Read the tokenizer of a model folder, and its tokenizer.json as it is; None if there is none. Raises InputError.
 
-def read_tokenizer(folder: Path) -> ModelTokenizer | None:
-    """Read the tokenizer of a model folder; None if it has no tokenizer.json. Raises InputError."""
+    The parsed file is the large part of it: most callers let go of it.
+    """
     path = folder / TOKENIZER_FILE
     if not os.path.lexists(path):
         return None
     document = read_json(path, TOKENIZER_LIMIT_BYTES)
     settings = _read_optional(folder / SETTINGS_FILE)
     special = _read_optional(folder / SPECIAL_FILE)
-    vocabulary = _vocabulary(document, path)
-    ids, added = dict(vocabulary), dict[str, AddedToken]()
-    _add(_added_tokens(document, path), ids, added, len(vocabulary))
-    _check_apart(ids, path)
+    ids, added, plain_tokens = ids_in(document, path)
     further = [
         *_further_tokens(settings, _read_optional(folder / ADDED_FILE), folder),
         *(AddedToken(text, normalized=False, special=True) for text in named_tokens(settings, special)),
     ]
-    _add(further, ids, added, len(vocabulary))
+    _add(further, ids, added, plain_tokens)
     ordered = dict(sorted(added.items(), key=lambda item: ids[item[0]]))
-    return ModelTokenizer(path, ids, ordered, document, settings, special)
+    return ModelTokenizer(path, ids, ordered, settings, special), document
 
 
 def token_text(value: object) -> str | None:
@@ -117,12 +112,16 @@ def named_tokens(*settings: Mapping[str, object]) -> Iterator[str]:
                     yield text
 
 
-def model_of(document: Mapping[str, object], path: Path) -> Mapping[str, object]:
-    """The part of a tokenizer.json that holds the vocabulary. Raises InputError."""
-    model = document.get("model")
-    if not isinstance(model, dict):
-        raise InputError(f"{path}: has no 'model' with a vocabulary")
-    return model
+def ids_in(document: Mapping[str, object], path: Path) -> tuple[dict[str, int], dict[str, AddedToken], int]:
+    """The id of every token of a parsed tokenizer.json, its added tokens, and the size of its plain vocabulary.
+
+    Raises InputError.
+    """
+    vocabulary = _vocabulary(document, path)
+    ids, added = dict(vocabulary), dict[str, AddedToken]()
+    _add(_added_tokens(document, path), ids, added, len(vocabulary))
+    _check_apart(ids, path)
+    return ids, added, len(vocabulary)
 
 
 def _read_optional(path: Path) -> dict[str, object]:

@@ -17,12 +17,14 @@ from .tokenizer_file import (
     SPECIAL_LISTS,
     SPECIAL_NAMES,
     TOKENIZER_FILE,
-    model_of,
+    ids_in,
+    is_id,
     token_text,
 )
+from .tokenizer_model import check_merges, model_of, model_with
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from .tokenizer_file import ModelTokenizer
@@ -42,14 +44,16 @@ class ChangedFiles:
     left_out: frozenset[str] = frozenset()
 
 
-def changed_files(tokenizer: ModelTokenizer, tokens: OutputTokens) -> ChangedFiles:
-    """What becomes of a tokenizer's files where it has ``tokens`` now. Raises InputError if they make no tokenizer."""
+def changed_files(tokenizer: ModelTokenizer, document: Mapping[str, object], tokens: OutputTokens) -> ChangedFiles:
+    """What becomes of a tokenizer's files where it has ``tokens`` now; ``document`` is its tokenizer.json.
+
+    Raises InputError if they cannot be made of it.
+    """
     if tokens.ids == tokenizer.ids and tokens.added == tokenizer.added:
         return ChangedFiles()
     folder, path = tokenizer.path.parent, tokenizer.path
-    document = _document(tokenizer, tokens)
-    files = {TOKENIZER_FILE: _lines(document)}
-    _check(files[TOKENIZER_FILE], tokens, path)
+    changed = _changed(document, tokens, path)
+    files = {TOKENIZER_FILE: _lines(changed)}
     if tokenizer.settings:
         settings = _without(tokenizer.settings, tokens.cut)
         if "added_tokens_decoder" in settings:
@@ -63,8 +67,8 @@ def changed_files(tokenizer: ModelTokenizer, tokens: OutputTokens) -> ChangedFil
         if special != tokenizer.special:
             files[SPECIAL_FILE] = json.dumps(special, indent=2, ensure_ascii=False) + "\n"
     others = frozenset(entry.name for entry in folder.iterdir() if _OTHER_FORMS.fullmatch(entry.name))
-    plain = model_of(document, path).get("vocab")
-    has_new_plain = plain != model_of(tokenizer.document, path).get("vocab")
+    plain = model_of(changed, path).get("vocab")
+    has_new_plain = plain != model_of(document, path).get("vocab")
     if (folder / ADDED_FILE).exists() or (others and not has_new_plain):
         known = plain if isinstance(plain, dict) else {}
         listed = {text: tokens.ids[text] for text in tokens.added if text not in known}
@@ -72,38 +76,41 @@ def changed_files(tokenizer: ModelTokenizer, tokens: OutputTokens) -> ChangedFil
     return ChangedFiles(files, others if has_new_plain else frozenset())
 
 
-def _document(tokenizer: ModelTokenizer, tokens: OutputTokens) -> dict[str, object]:
-    """The tokenizer.json with the output's tokens."""
-    document = dict(tokenizer.document)
-    document["added_tokens"] = [{"id": tokens.ids[text]} | token.entry() for text, token in tokens.added.items()]
-    document["model"] = _model(model_of(document, tokenizer.path), tokens)
+def _changed(document: Mapping[str, object], tokens: OutputTokens, path: Path) -> dict[str, object]:
+    """The tokenizer.json with the output's tokens. Raises InputError if no tokenizer comes of it."""
+    changed = dict(document)
+    changed["added_tokens"] = [{"id": tokens.ids[text]} | token.entry() for text, token in tokens.added.items()]
     for part in ("post_processor", "padding"):
         if part in document:
-            document[part] = _renumbered(document[part], tokens.ids, tokenizer.path)
-    return document
+            changed[part] = _renumbered(document[part], tokens.ids, path)
+    for explicit in (False, True):
+        changed["model"] = model_with(model_of(document, path), tokens, explicit=explicit or bool(tokens.plain))
+        if ids_in(changed, path)[0] == tokens.ids:
+            break
+    else:
+        raise InputError(f"{path}: its ids have gaps that the output's tokens cannot keep")
+    check_merges(model_of(changed, path), path)
+    _check_parts(changed, path)
+    return changed
 
 
-def _model(model: Mapping[str, object], tokens: OutputTokens) -> dict[str, object]:
-    """The plain vocabulary, without tokens that are cut and without merges that make or use them."""
-    found = dict(model)
-    vocabulary, merges = found.get("vocab"), found.get("merges")
-    if isinstance(vocabulary, dict):
-        found["vocab"] = {token: index for token, index in vocabulary.items() if token in tokens.ids}
-    elif isinstance(vocabulary, list):
-        found["vocab"] = [entry for entry in vocabulary if entry[0] in tokens.ids]
-    if isinstance(merges, list) and isinstance(vocabulary, dict) and not tokens.cut.isdisjoint(vocabulary):
-        prefix = found.get("continuing_subword_prefix")
-        skipped = len(prefix) if isinstance(prefix, str) else 0
-        found["merges"] = [merge for merge in merges if tokens.cut.isdisjoint(_parts(merge, skipped))]
-    return found
-
-
-def _parts(merge: object, skipped: int) -> Iterable[str]:
-    """The two tokens that a merge joins, and the one it makes."""
-    parts = merge.split(" ", 1) if isinstance(merge, str) else merge
-    if not (isinstance(parts, list) and len(parts) == 2 and all(isinstance(part, str) for part in parts)):
-        return ()  # the library says what is wrong with it
-    return (*parts, parts[0] + parts[1][skipped:])
+def _check_parts(document: Mapping[str, object], path: Path) -> None:
+    """Let the library read everything but the vocabulary, which is large and known. Raises InputError."""
+    model = dict(model_of(document, path))
+    unknown = model.get("unk_id")
+    if isinstance(model.get("vocab"), list):
+        model["vocab"] = [["", 0.0]] * (unknown + 1 if is_id(unknown) else 1)
+    else:
+        model["vocab"] = {}
+    if "merges" in model:
+        model["merges"] = []
+    try:
+        Tokenizer.from_str(json.dumps({**document, "model": model, "added_tokens": []}))
+    except BaseException as error:
+        # What the library did not foresee is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"{path}: the tokenizers library cannot read it: {error}") from error
 
 
 def _renumbered(value: object, ids: Mapping[str, int], path: Path) -> object:
@@ -143,19 +150,3 @@ def _lines(document: Mapping[str, object]) -> str:
     """JSON with a line for each part: the vocabulary's own lines would be half a million."""
     parts = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items()]
     return "{\n  " + ",\n  ".join(parts) + "\n}\n"
-
-
-def _check(text: str, tokens: OutputTokens, path: Path) -> None:
-    """Let the library read what will be written. Raises InputError if it does not, or finds other ids in it."""
-    try:
-        read = Tokenizer.from_str(text)
-    except BaseException as error:
-        # What the library did not foresee is no Exception.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise InputError(f"{path}: the tokenizers library cannot read it: {error}") from error
-    size = read.get_vocab_size(with_added_tokens=True)
-    other = next((token for token, index in tokens.ids.items() if read.token_to_id(token) != index), None)
-    if other is not None or size != len(tokens.ids):
-        what = f"token {other!r} would not have the id {tokens.ids[other]}" if other else f"it would have {size} tokens"
-        raise InputError(f"{path}: its ids have gaps that cannot be kept: {what}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .tokenizer_file import AddedToken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .tokenizer_file import ModelTokenizer
 
@@ -17,20 +17,15 @@ if TYPE_CHECKING:
 class OutputTokens:
     """The output's tokens. ``ids`` has all of them; ``added`` those that are looked for in the text first, by id.
 
-    ``cut`` are tokens of the source that the output does not have, because the source has no rows for them;
-    ``new_plain`` are new tokens that are ordinary vocabulary where they come from. ``notes`` are lines for the log.
+    ``plain`` are new tokens that are none of these and join the source's own vocabulary; ``cut`` are tokens of the
+    source that the output does not have, because the source has no rows for them. ``notes`` are lines for the log.
     """
 
     ids: Mapping[str, int]
     added: Mapping[str, AddedToken]
+    plain: tuple[str, ...]
     cut: frozenset[str]
-    new_plain: tuple[str, ...]
     notes: tuple[str, ...]
-
-    @property
-    def end(self) -> int:
-        """One more than the highest id."""
-        return max(self.ids.values(), default=-1) + 1
 
 
 @dataclass(frozen=True)
@@ -42,11 +37,14 @@ class Vocabularied:
     rows: int
 
 
-def tokens_of(source: Vocabularied, others: Iterable[Vocabularied], extra: Iterable[str]) -> OutputTokens:
+def tokens_of(
+    source: Vocabularied, others: Iterable[Vocabularied], extra: Iterable[str], takes_up: Callable[[str], bool]
+) -> OutputTokens:
     """The source's tokens with their ids, then what only ``others`` have, in their order, then ``extra``.
 
     Of what is new, ordinary tokens come first, model by model in the order of their ids, and added ones after them.
-    A token that some model adds is an added one; the first model's settings count.
+    A token that some model adds is an added one; the first model's settings count. A new ordinary token joins the
+    vocabulary if the source ``takes_up`` it, else it is an added one as well.
     """
     own, rows = source.tokenizer, source.rows
     ids = {token: index for token, index in own.ids.items() if index < rows}
@@ -65,15 +63,15 @@ def tokens_of(source: Vocabularied, others: Iterable[Vocabularied], extra: Itera
                 differing.setdefault(text, other.name)
     for text, name in differing.items():
         notes.append(f"{name}: the added token {text!r} has other settings than in an earlier model, which count")
-    new_plain = tuple(token for token in plain if token not in added)
+    ordinary = [token for token in plain if token not in added]
+    joining = tuple(token for token in ordinary if takes_up(token))
     end = max(ids.values(), default=-1) + 1
-    for text in (*new_plain, *added, *extra):
-        if text not in ids:
-            ids[text] = end
-            end += 1
-            added.setdefault(text, AddedToken(text))
+    new = [text for text in dict.fromkeys((*ordinary, *added, *extra)) if text not in ids]
+    ids.update((text, end + number) for number, text in enumerate(new))
+    alone = set(new).difference(added, joining)
+    added |= {text: AddedToken(text) for text in new if text in alone}
     by_id = dict(sorted(added.items(), key=lambda item: ids[item[0]]))
-    return OutputTokens(ids, by_id, cut, new_plain, tuple(notes))
+    return OutputTokens(ids, by_id, joining, cut, tuple(notes))
 
 
 def _counted(number: int) -> str:

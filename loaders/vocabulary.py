@@ -11,16 +11,16 @@ from ..engine.errors import InputError
 from .config_keys import configs, is_count, part_of
 from .tokenizer_file import TOKENIZER_FILE, ModelTokenizer, named_tokens, read_tokenizer
 from .tokenizer_files import changed_files
+from .tokenizer_model import takes_up
 from .tokenizer_union import Vocabularied, tokens_of
 from .vocabulary_rows import is_plain, vocabulary_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ..engine.model import Model
-    from ..engine.recipe import ModelRef, Recipe, TokenizerBlock
+    from ..engine.recipe import ModelRef, Recipe
     from ..engine.vocabulary import Vocabulary
-    from .tokenizer_union import OutputTokens
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,11 @@ def output_tokenizer(recipe: Recipe, models: Mapping[ModelRef, Model]) -> Output
         return OutputTokenizer(None, donor)
     source = donor if isinstance(block.source, str) else block.source
     opened = {ref: models[ref] for ref in (*merged, *recipe.tokenizer_references())}
-    known, notes = _tokenizers(opened, source)
-    tokens = _tokens(block, source, merged, known)
+    known, document, notes = _tokenizers(opened, source)
+    others = [known[ref] for ref in merged if ref != source] if block.source == "union" else []
+    tokens = tokens_of(known[source], others, block.tokens, takes_up(document, known[source].tokenizer.path))
+    changes = changed_files(known[source].tokenizer, document, tokens)
+    del document
     rows_of = {token: row for token, row in block.tokens.items() if token in tokens.ids}
     lenders = {row.model for row in rows_of.values()}
     vocabulary, row_notes = vocabulary_of(
@@ -78,7 +81,6 @@ def output_tokenizer(recipe: Recipe, models: Mapping[ModelRef, Model]) -> Output
         rows_of=rows_of,
         pad_to_multiple_of=block.pad_to_multiple_of,
     )
-    changes = changed_files(known[source].tokenizer, tokens)
     donated = known[donor].tokenizer
     special = {*donated.added, *named_tokens(donated.settings, donated.special)} & donated.ids.keys()
     return OutputTokenizer(
@@ -92,31 +94,30 @@ def output_tokenizer(recipe: Recipe, models: Mapping[ModelRef, Model]) -> Output
     )
 
 
-def _tokens(
-    block: TokenizerBlock, source: ModelRef, merged: Sequence[ModelRef], known: Mapping[ModelRef, Vocabularied]
-) -> OutputTokens:
-    others = [known[ref] for ref in merged if ref != source] if block.source == "union" else []
-    return tokens_of(known[source], others, block.tokens)
-
-
 def _tokenizers(
     models: Mapping[ModelRef, Model], source: ModelRef
-) -> tuple[dict[ModelRef, Vocabularied], tuple[str, ...]]:
-    """Each model's tokenizer with the number of its rows; one that has none is taken to have the source's."""
-    first = read_tokenizer(Path(models[source].folder))
+) -> tuple[dict[ModelRef, Vocabularied], dict[str, object], tuple[str, ...]]:
+    """Each model's tokenizer with the number of its rows; one that has none is taken to have the source's.
+
+    Also the source's tokenizer.json, and lines for the log.
+    """
+    read: dict[ModelRef, ModelTokenizer | None] = {}
+    document: dict[str, object] = {}
+    # The source comes last, so that its file is the one that is left.
+    for ref in sorted(models, key=lambda ref: ref == source):
+        read[ref], document = read_tokenizer(Path(models[ref].folder)) or (None, {})
+    first = read[source]
     if first is None:
         raise InputError(f"{models[source].folder}: has no {TOKENIZER_FILE}, which 'tokenizer' in the recipe needs")
     found: dict[ModelRef, Vocabularied] = {}
     notes = []
     for ref, model in models.items():
-        tokenizer = first if ref == source else read_tokenizer(Path(model.folder))
+        tokenizer = read[ref]
         if tokenizer is None:
             notes.append(f"{ref}: has no {TOKENIZER_FILE}; its tokens are taken to be those of {source}")
             tokenizer = first
-        elif ref != source:
-            tokenizer = tokenizer.without_document()
         found[ref] = Vocabularied(str(ref), tokenizer, _rows(model, tokenizer))
-    return found, tuple(notes)
+    return found, document, tuple(notes)
 
 
 def _rows(model: Model, tokenizer: ModelTokenizer) -> int:

@@ -87,13 +87,11 @@ def is_plain(vocabulary: Vocabulary, models: Mapping[ModelRef, Vocabularied]) ->
 
 def _own_rows(ids: Mapping[str, int], model: Vocabularied, rows: int) -> NDArray[np.int32]:
     """The model's row of each output token, int32 [rows]; −1 where it has none."""
-    found = np.full(rows, -1, np.int32)
     theirs = model.tokenizer.ids
-    shared = [(index, theirs[token]) for token, index in ids.items() if token in theirs]
-    if shared:
-        places = np.array(shared, np.int64)
-        places = places[places[:, 1] < model.rows]
-        found[places[:, 0]] = places[:, 1]
+    numbers = np.fromiter((theirs.get(token, -1) for token in ids), np.int32, len(ids))
+    numbers[numbers >= model.rows] = -1
+    found = np.full(rows, -1, np.int32)
+    found[np.fromiter(ids.values(), np.int64, len(ids))] = numbers
     return found
 
 

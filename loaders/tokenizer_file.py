@@ -79,6 +79,7 @@ def read_tokenizer(folder: Path) -> tuple[ModelTokenizer, dict[str, object]] | N
     settings = _read_optional(folder / SETTINGS_FILE)
     special = _read_optional(folder / SPECIAL_FILE)
     ids, added, plain_tokens = ids_in(document, path)
+    _check_apart(ids, path)
     further = [
         *_further_tokens(settings, _read_optional(folder / ADDED_FILE), folder),
         *(AddedToken(text, normalized=False, special=True) for text in named_tokens(settings, special)),
@@ -120,7 +121,6 @@ def ids_in(document: Mapping[str, object], path: Path) -> tuple[dict[str, int], 
     vocabulary = _vocabulary(document, path)
     ids, added = dict(vocabulary), dict[str, AddedToken]()
     _add(_added_tokens(document, path), ids, added, len(vocabulary))
-    _check_apart(ids, path)
     return ids, added, len(vocabulary)
 
 

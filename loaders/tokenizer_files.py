@@ -54,8 +54,9 @@ def changed_files(tokenizer: ModelTokenizer, document: Mapping[str, object], tok
     folder, path = tokenizer.path.parent, tokenizer.path
     changed = _changed(document, tokens, path)
     files = {TOKENIZER_FILE: _lines(changed)}
+    gone = tokens.cut.difference(tokens.ids)
     if tokenizer.settings:
-        settings = _without(tokenizer.settings, tokens.cut)
+        settings = _without(tokenizer.settings, gone)
         if "added_tokens_decoder" in settings:
             settings["added_tokens_decoder"] = {
                 str(tokens.ids[text]): token.entry() for text, token in tokens.added.items()
@@ -63,7 +64,7 @@ def changed_files(tokenizer: ModelTokenizer, document: Mapping[str, object], tok
         if settings != tokenizer.settings:
             files[SETTINGS_FILE] = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
     if tokenizer.special:
-        special = _without(tokenizer.special, tokens.cut)
+        special = _without(tokenizer.special, gone)
         if special != tokenizer.special:
             files[SPECIAL_FILE] = json.dumps(special, indent=2, ensure_ascii=False) + "\n"
     others = frozenset(entry.name for entry in folder.iterdir() if _OTHER_FORMS.fullmatch(entry.name))
@@ -136,13 +137,13 @@ def _renumbered(value: object, ids: Mapping[str, int], path: Path) -> object:
     return value
 
 
-def _without(settings: Mapping[str, object], cut: frozenset[str]) -> dict[str, object]:
-    """Settings that name no token that is cut."""
-    found = {key: value for key, value in settings.items() if key not in SPECIAL_NAMES or token_text(value) not in cut}
+def _without(settings: Mapping[str, object], gone: frozenset[str]) -> dict[str, object]:
+    """Settings that name no token that is gone."""
+    found = {key: value for key, value in settings.items() if key not in SPECIAL_NAMES or token_text(value) not in gone}
     for name in SPECIAL_LISTS:
         listed = found.get(name)
         if isinstance(listed, list):
-            found[name] = [value for value in listed if token_text(value) not in cut]
+            found[name] = [value for value in listed if token_text(value) not in gone]
     return found
 
 

@@ -84,10 +84,10 @@ def model_with(model: Mapping[str, object], tokens: OutputTokens, *, explicit: b
     joining = [*tokens.plain, *tokens.added] if explicit else []
     joining.sort(key=tokens.ids.__getitem__)
     if isinstance(vocabulary, dict):
-        kept = {token: index for token, index in vocabulary.items() if token in tokens.ids}
+        kept = {token: index for token, index in vocabulary.items() if tokens.ids.get(token) == index}
         found["vocab"] = kept | {token: tokens.ids[token] for token in joining}
     elif isinstance(vocabulary, list):
-        kept_pieces = [entry for entry in vocabulary if entry[0] in tokens.ids]
+        kept_pieces = [entry for index, entry in enumerate(vocabulary) if tokens.ids.get(entry[0]) == index]
         known = {entry[0] for entry in kept_pieces}
         found["vocab"] = kept_pieces + [[token, _LAST_CHOICE] for token in joining if token not in known]
     if isinstance(merges, list) and isinstance(vocabulary, dict) and not tokens.cut.isdisjoint(vocabulary):

@@ -18,7 +18,7 @@ class OutputTokens:
     """The output's tokens. ``ids`` has all of them; ``added`` those that are looked for in the text first, by id.
 
     ``plain`` are new tokens that are none of these and join the source's own vocabulary; ``cut`` are tokens of the
-    source that the output does not have, because the source has no rows for them. ``notes`` are lines for the log.
+    source that lost their ids, because it has no rows for them. ``notes`` are lines for the log.
     """
 
     ids: Mapping[str, int]

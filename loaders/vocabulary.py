@@ -71,10 +71,9 @@ def output_tokenizer(recipe: Recipe, models: Mapping[ModelRef, Model]) -> Output
     changes = changed_files(known[source].tokenizer, document, tokens)
     del document
     rows_of = {token: row for token, row in block.tokens.items() if token in tokens.ids}
-    lenders = {row.model for row in rows_of.values()}
     vocabulary, row_notes = vocabulary_of(
         tokens.ids,
-        {ref: known[ref] for ref in known if ref in merged or ref in lenders},
+        known,
         merged=merged,
         base=recipe.base_model,
         source=source,

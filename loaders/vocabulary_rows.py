@@ -34,8 +34,9 @@ def vocabulary_of(
     model whose vocabulary the output's begins with; ``rows_of`` what the recipe says about single tokens.
     Raises InputError where the recipe takes a row that is not there.
     """
-    refs = tuple(models)
     tokens = max(ids.values(), default=-1) + 1
+    lenders = {row.model for row in rows_of.values()} | ({source} if tokens > len(ids) else set())
+    refs = tuple(ref for ref in models if ref in merged or ref in lenders)
     rows = max(tokens, models[source].rows)
     if pad_to_multiple_of is not None:
         rows = -(-tokens // pad_to_multiple_of) * pad_to_multiple_of
@@ -65,7 +66,7 @@ def vocabulary_of(
         _fill_padding(
             model, row_numbers, is_token, tokens, number, models[ref], averaged=pad_to_multiple_of is not None
         )
-        if ref != source:
+        if ref != source and source in refs:
             _fill_gaps(model, row_numbers, is_token, tokens, refs.index(source))
         sources[ref] = RowSources(model, row_numbers)
     for ref in refs:

@@ -32,20 +32,17 @@ def model_of(document: Mapping[str, object], path: Path) -> Mapping[str, object]
 def takes_up(document: Mapping[str, object], path: Path) -> Callable[[str], bool]:
     """Which ordinary tokens of another model can join the vocabulary, so that text is split as before.
 
-    Those for which the answer is False have to be added tokens, which are looked for anywhere in the text. In BPE a
-    token that no merge makes is never used, unless it is a single symbol, or words are looked up whole
-    (``ignore_merges``); then what is not plain ASCII is better added, because bytes are written as letters that hardly
-    any text has. A Unigram model uses a piece of the lowest score where it has no other.
+    Those for which the answer is False have to be added tokens. In BPE a token that no merge makes is never used,
+    unless it is a single symbol, or words are looked up whole first (``ignore_merges``). A Unigram model uses a piece
+    of the lowest score only where it has no other.
     """
     model = model_of(document, path)
     kind = model.get("type")
     if kind in ("Unigram", "WordLevel"):
         return lambda _: True
-    if kind != "BPE":
+    if kind != "BPE" or model.get("ignore_merges") is True:
         return lambda _: False
     alphabet = frozenset(pre_tokenizers.ByteLevel.alphabet()) if _is_byte_level(document) else None
-    if model.get("ignore_merges") is True:
-        return lambda token: token.isascii() or (alphabet is not None and not alphabet.issuperset(token))
     prefix, suffix = (
         value if isinstance(value := model.get(key), str) else ""
         for key in ("continuing_subword_prefix", "end_of_word_suffix")

@@ -44,7 +44,7 @@ def tokens_of(
 
     Of what is new, ordinary tokens come first, model by model in the order of their ids, and added ones after them.
     A token that some model adds is an added one; the first model's settings count. A new ordinary token joins the
-    vocabulary if the source ``takes_up`` it, else it is an added one as well.
+    vocabulary if the source ``takes_up`` it; else it is added as a word, which is not looked for inside of others.
     """
     own, rows = source.tokenizer, source.rows
     ids = {token: index for token, index in own.ids.items() if index < rows}
@@ -68,8 +68,9 @@ def tokens_of(
     end = max(ids.values(), default=-1) + 1
     new = [text for text in dict.fromkeys((*ordinary, *added, *extra)) if text not in ids]
     ids.update((text, end + number) for number, text in enumerate(new))
+    words = set(ordinary).difference(joining)
     alone = set(new).difference(added, joining)
-    added |= {text: AddedToken(text) for text in new if text in alone}
+    added |= {text: AddedToken(text, single_word=text in words) for text in new if text in alone}
     by_id = dict(sorted(added.items(), key=lambda item: ids[item[0]]))
     return OutputTokens(ids, by_id, joining, cut, tuple(notes))
 

@@ -48,7 +48,10 @@ def with_byte_fallback(size: int, *, corpus: Sequence[str] = CORPUS) -> Tokenize
     special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, limit_alphabet=40, show_progress=False)
+    alphabet = [chr(code) for code in range(33, 127)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=special, initial_alphabet=alphabet, limit_alphabet=110, show_progress=False
+    )
     tokenizer.train_from_iterator(corpus, trainer)
     saved = json.loads(tokenizer.to_str())
     saved["added_tokens"] = saved["added_tokens"][:3]  # bytes are no added tokens

@@ -53,7 +53,7 @@ def changed_files(tokenizer: ModelTokenizer, document: Mapping[str, object], tok
         return ChangedFiles()
     folder, path = tokenizer.path.parent, tokenizer.path
     changed = _changed(document, tokens, path)
-    files = {TOKENIZER_FILE: _lines(changed)}
+    files = {TOKENIZER_FILE: _lines(changed, path)}
     gone = tokens.cut.difference(tokens.ids)
     if tokenizer.settings:
         settings = _without(tokenizer.settings, gone)
@@ -98,12 +98,12 @@ def _changed(document: Mapping[str, object], tokens: OutputTokens, path: Path) -
 def _check_parts(document: Mapping[str, object], path: Path) -> None:
     """Let the library read everything but the vocabulary, which is large and known. Raises InputError."""
     model = dict(model_of(document, path))
-    unknown = model.get("unk_id")
-    if isinstance(model.get("vocab"), list):
-        model["vocab"] = [["", 0.0]] * (unknown + 1 if is_id(unknown) else 1)
-    else:
+    unknown, vocabulary = model.get("unk_id"), model.get("vocab")
+    if isinstance(vocabulary, list):
+        model["vocab"] = vocabulary[: unknown + 1 if is_id(unknown) else 1]
+    elif isinstance(vocabulary, dict):
         model["vocab"] = {}
-    if "merges" in model:
+    if isinstance(model.get("merges"), list):
         model["merges"] = []
     try:
         Tokenizer.from_str(json.dumps({**document, "model": model, "added_tokens": []}))
@@ -147,7 +147,12 @@ def _without(settings: Mapping[str, object], gone: frozenset[str]) -> dict[str, 
     return found
 
 
-def _lines(document: Mapping[str, object]) -> str:
+def _lines(document: Mapping[str, object], path: Path) -> str:
     """JSON with a line for each part: the vocabulary's own lines would be half a million."""
     parts = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items()]
-    return "{\n  " + ",\n  ".join(parts) + "\n}\n"
+    text = "{\n  " + ",\n  ".join(parts) + "\n}\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}: one of the output's tokens has half a character, which no text has") from error
+    return text

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from ..engine.errors import InputError
 from .input_files import read_json
+from .sentencepiece_file import MODEL_FILE, needs_conversion, sentencepiece_document
 from .tokenizer_model import model_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ SETTINGS_LIMIT_BYTES = 20_000_000
 
 MOST_TOKENS = 1 << 24
 """Far above what there is; ids are counted in int32."""
+
+_OTHER_FILES = ("vocab.json", "vocab.txt", "tekken.json", "spiece.model", "sentencepiece.bpe.model", "qwen.tiktoken")
 
 SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 SPECIAL_LISTS = ("additional_special_tokens", "extra_special_tokens")
@@ -68,15 +71,22 @@ class ModelTokenizer:
 
 
 def read_tokenizer(folder: Path) -> tuple[ModelTokenizer, dict[str, object]] | None:
-    """Read the tokenizer of a model folder, and its tokenizer.json as it is; None if there is none. Raises InputError.
+    """Read the tokenizer of a model folder, and its tokenizer.json; None if there is none. Raises InputError.
 
-    The parsed file is the large part of it: most callers let go of it.
+    The parsed file is the large part of it: most callers let go of it. Of a SentencePiece model one is made.
     """
     path = folder / TOKENIZER_FILE
-    if not os.path.lexists(path):
-        return None
-    document = read_json(path, TOKENIZER_LIMIT_BYTES)
     settings = _read_optional(folder / SETTINGS_FILE)
+    if os.path.lexists(path):
+        document = read_json(path, TOKENIZER_LIMIT_BYTES)
+    elif os.path.lexists(folder / MODEL_FILE):
+        path = folder / MODEL_FILE
+        document = sentencepiece_document(path, settings)
+    else:
+        other = next((name for name in _OTHER_FILES if os.path.lexists(folder / name)), None)
+        if other is not None:
+            raise InputError(needs_conversion(folder / other, "it cannot be read"))
+        return None
     special = _read_optional(folder / SPECIAL_FILE)
     ids, added, plain_tokens = ids_in(document, path)
     _check_apart(ids, path)

@@ -150,9 +150,9 @@ def _without(settings: Mapping[str, object], gone: frozenset[str]) -> dict[str, 
 def _lines(document: Mapping[str, object], path: Path) -> str:
     """JSON with a line for each part: the vocabulary's own lines would be half a million."""
     parts = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items()]
-    text = "{\n  " + ",\n  ".join(parts) + "\n}\n"
     try:
-        text.encode()
+        for part in parts:
+            part.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{path}: one of the output's tokens has half a character, which no text has") from error
-    return text
+    return "{\n  " + ",\n  ".join(parts) + "\n}\n"

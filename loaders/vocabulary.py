@@ -68,22 +68,22 @@ def output_tokenizer(recipe: Recipe, models: Mapping[ModelRef, Model]) -> Output
     known, document, notes = _tokenizers(opened, source)
     others = [known[ref] for ref in merged if ref != source] if block.source == "union" else []
     tokens = tokens_of(known[source], others, block.tokens, takes_up(document, known[source].tokenizer.path))
-    changes = changed_files(known[source].tokenizer, document, tokens)
-    del document
-    rows_of = {token: row for token, row in block.tokens.items() if token in tokens.ids}
     vocabulary, row_notes = vocabulary_of(
         tokens.ids,
         known,
         merged=merged,
         base=recipe.base_model,
         source=source,
-        rows_of=rows_of,
+        rows_of=block.tokens,
         pad_to_multiple_of=block.pad_to_multiple_of,
     )
-    donated = known[donor].tokenizer
+    is_as_it_was = is_plain(vocabulary, known)
+    donated, own = known[donor].tokenizer, known[source].tokenizer
     special = {*donated.added, *named_tokens(donated.settings, donated.special)} & donated.ids.keys()
+    del known, others  # the files take as much memory again
+    changes = changed_files(own, document, tokens)
     return OutputTokenizer(
-        None if is_plain(vocabulary, known) else vocabulary,
+        None if is_as_it_was else vocabulary,
         source,
         changes.files,
         changes.left_out,
@@ -101,9 +101,9 @@ def _tokenizers(
     Also the source's tokenizer.json, and lines for the log.
     """
     read: dict[ModelRef, ModelTokenizer | None] = {}
-    document: dict[str, object] = {}
     # The source comes last, so that its file is the one that is left.
     for ref in sorted(models, key=lambda ref: ref == source):
+        document = {}  # let go of one before the next is read
         read[ref], document = read_tokenizer(Path(models[ref].folder)) or (None, {})
     first = read[source]
     if first is None:

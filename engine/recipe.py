@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from .errors import Location, Problem
@@ -121,11 +121,41 @@ class Module:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenRow:
+    """What the recipe says about a token's embedding, for the models that lack the token; with ``force``, for all.
+
+    ``zero``: zeros. ``model`` alone: that model's own row of the token; with ``token`` or ``token_id``: its row of
+    another one. None of them: what is usual for a token that nothing is said about.
+    """
+
+    model: ModelRef | None = None
+    token: str | None = None
+    token_id: int | None = None
+    zero: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerBlock:
+    """``tokenizer:``, or ``tokenizer_source:`` alone: which vocabulary the output has, and where new rows come from."""
+
+    source: ModelRef | Literal["union", "base"] = "union"
+    tokens: Mapping[str, TokenRow] = field(default_factory=dict)
+    pad_to_multiple_of: int | None = None
+
+    def references(self) -> tuple[ModelRef, ...]:
+        """Every model the block names, each once, in order of appearance."""
+        found = [self.source] if isinstance(self.source, ModelRef) else []
+        found += [row.model for row in self.tokens.values() if row.model is not None]
+        return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """A whole recipe. Exactly one of ``models``, ``slices`` and ``modules`` is non-empty.
 
-    ``dtype`` and ``out_dtype`` are torch dtype names (``bfloat16``). ``tokenizer_source``, ``tokenizer`` and
-    ``chat_template`` are kept as given, for the loaders. ``text`` is the recipe verbatim.
+    ``dtype`` and ``out_dtype`` are torch dtype names (``bfloat16``). ``tokenizer`` is None where the recipe says
+    nothing about it. ``chat_template`` is kept as given, for the loaders. ``text`` is the recipe verbatim.
     """
 
     merge_method: str
@@ -141,13 +171,12 @@ class Recipe:
     out_dtype: str | None = None
     seed: int | None = None
     name: str | None = None
-    tokenizer_source: str | None = None
-    tokenizer: Mapping[str, object] | None = None
+    tokenizer: TokenizerBlock | None = None
     chat_template: str | None = None
     warnings: tuple[Problem, ...] = field(default=())
 
     def references(self) -> tuple[ModelRef, ...]:
-        """Every model the recipe names, each once, in order of appearance; the base first."""
+        """Every model that is merged, each once, in order of appearance; the base first."""
         found = [self.base_model] if self.base_model is not None else []
         found += [entry.model for entry in self.models]
         found += [source.model for part in self.slices for source in part.sources]
@@ -155,3 +184,8 @@ class Recipe:
             found += [entry.model for entry in module.models]
             found += [source.model for part in module.slices for source in part.sources]
         return tuple(dict.fromkeys(found))
+
+    def tokenizer_references(self) -> tuple[ModelRef, ...]:
+        """The models that are named in the tokenizer block alone: they are opened and not merged."""
+        merged = self.references()
+        return tuple(ref for ref in self.tokenizer.references() if ref not in merged) if self.tokenizer else ()

@@ -47,12 +47,11 @@ def check_inputs(recipe: Recipe, method: MethodDef, reading: Reading) -> None:
 def unsupported(recipe: Recipe) -> tuple[Problem, ...]:
     """What the recipe asks for in the right form, and Plait cannot do yet, in file order."""
     asked = ["chat_template"] if recipe.chat_template is not None else []
-    if recipe.tokenizer_source is not None and not _is_base(recipe.tokenizer_source, recipe):
-        asked.append("tokenizer_source")
-    if recipe.tokenizer is not None and not (
-        set(recipe.tokenizer) == {"source"} and _is_base(recipe.tokenizer["source"], recipe)
+    block = recipe.tokenizer
+    if block is not None and (
+        block.source not in ("base", recipe.base_model) or block.tokens or block.pad_to_multiple_of is not None
     ):
-        asked.append("tokenizer")
+        asked.append("tokenizer" if "tokenizer" in recipe.where else "tokenizer_source")
     hint = "leave it out: the base model's files are copied"
     found = [Problem(recipe.where[key], f"{key!r} is not available yet", hint) for key in asked]
     named = [(entry.model, entry.where) for group in _groups(recipe) for entry in group.inputs]
@@ -63,15 +62,6 @@ def unsupported(recipe: Recipe) -> tuple[Problem, ...]:
             hint = "merge the adapter into its model first, and name the result"
             found.append(Problem(where, f"{model}: adapters are not available yet", hint))
     return tuple(sorted(dict.fromkeys(found), key=lambda problem: problem.where))
-
-
-def _is_base(source: object, recipe: Recipe) -> bool:
-    """Whether a tokenizer's source is the base model, whose files are copied anyway."""
-    return source == "base" or (
-        isinstance(source, str)
-        and recipe.base_model is not None
-        and source.removeprefix("model:") == str(recipe.base_model)
-    )
 
 
 def _groups(recipe: Recipe) -> Iterator[_Group]:

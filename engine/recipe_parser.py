@@ -95,8 +95,8 @@ def _recipe(text: str, file: str, fields: dict[str, YamlEntry], start: Location,
         out_dtype=_dtype(fields.get("out_dtype"), reading),
         seed=_seed(fields.get("seed"), reading),
         name=_name(fields.get("name"), reading),
-        tokenizer_source=_parsed(fields.get("tokenizer_source"), parse_tokenizer_source, reading),
-        tokenizer=_parsed(fields.get("tokenizer"), parse_tokenizer, reading),
+        tokenizer=_parsed(fields.get("tokenizer"), parse_tokenizer, reading)
+        or _parsed(fields.get("tokenizer_source"), parse_tokenizer_source, reading),
         chat_template=_parsed(fields.get("chat_template"), _chat_template, reading),
     )
     if method is not None:

@@ -71,12 +71,3 @@ def holds_used_anchor(node: YamlNode, used_anchors: frozenset[str]) -> bool:
         elif isinstance(current, YamlMap):
             todo.extend(entry.value for entry in current.entries)
     return False
-
-
-def plain(node: YamlNode) -> object:
-    """The node as dicts, lists and scalars; of a repeated key the last value."""
-    if isinstance(node, YamlScalar):
-        return node.value
-    if isinstance(node, YamlList):
-        return [plain(item) for item in node.items]
-    return {entry.key: plain(entry.value) for entry in node.entries}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from plait.engine.recipe import Choice, ModelRef
+from plait.engine.recipe import Choice, ModelRef, TokenizerBlock, TokenRow
 from recipe_support import read
 
 
@@ -103,7 +103,7 @@ def test_layer_ranges_as_text():
     assert [part.sources[0].layer_range for part in recipe.slices] == [(0, 8), (8, 16)]
 
 
-def test_a_tokenizer_block_is_kept_as_given():
+def test_a_tokenizer_block():
     recipe = read(
         """\
         merge_method: passthrough
@@ -117,13 +117,15 @@ def test_a_tokenizer_block_is_kept_as_given():
             <|eot|>: {source: {kind: zero}}
         """
     )
-    assert recipe.tokenizer == {
-        "source": "union",
-        "pad_to_multiple_of": 32,
-        "tokens": {
-            "<|im_start|>": {"source": "org/name", "force": True},
-            "<|im_end|>": {"source": {"kind": "model_token", "model": "org/name", "token_id": 7}},
-            "<|eot|>": {"source": {"kind": "zero"}},
+    name = ModelRef("org/name")
+    assert recipe.tokenizer == TokenizerBlock(
+        "union",
+        {
+            "<|im_start|>": TokenRow(name, force=True),
+            "<|im_end|>": TokenRow(name, token_id=7),
+            "<|eot|>": TokenRow(zero=True),
         },
-    }
+        pad_to_multiple_of=32,
+    )
+    assert recipe.tokenizer_references() == (name,)
     assert recipe.warnings == ()

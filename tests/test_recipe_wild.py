@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plait.engine.recipe import Choice, ModelRef
+from plait.engine.recipe import Choice, ModelRef, TokenizerBlock
 from recipe_support import read, warnings
 
 DARE_TIES = """\
@@ -184,7 +184,7 @@ def test_the_rest_of_the_top_level():
         """
     )
     assert (recipe.name, recipe.seed, recipe.base_model) == ("7", 12, None)
-    assert (recipe.tokenizer_source, recipe.chat_template) == ("model:org/name", "chatml")
+    assert (recipe.tokenizer, recipe.chat_template) == (TokenizerBlock(ModelRef("org/name")), "chatml")
     assert recipe.warnings == ()
 
 

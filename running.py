@@ -21,7 +21,7 @@ from .loaders.folder import OutputFolder, free_disk_bytes
 from .loaders.positioned_io import FilePool
 from .loaders.shards import LeftShards
 from .loaders.writer import INDEX_FILE, ShardWriter, index_of
-from .manifest import manifest_of
+from .manifest import manifest_of, overflow_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +50,8 @@ def run_merge(
         try:
             final = work.fill(progress)
             nonfinite = work.nonfinite
+            overflows = work.overflows
+            work.warnings += overflow_warnings(merge.plan, overflows)
             result = merge.result_of(
                 out,
                 moved_bytes=(final.bytes_read, work.bytes_written),
@@ -58,7 +60,7 @@ def run_merge(
                 nonfinite=nonfinite,
                 warnings=work.warnings,
             )
-            _finish(merge, folder, result, nonfinite, allow_nonfinite=allow_nonfinite)
+            _finish(merge, folder, result, nonfinite, overflows, allow_nonfinite=allow_nonfinite)
         except KeyboardInterrupt as interruption:
             raise (Interrupted(work.kept_share) if work.began else interruption) from None
         except PlaitError as error:
@@ -92,6 +94,12 @@ class _Work:
         models, found = self.merge.models.values(), self._let_through or set()
         tensors = (stored for model in models for stored in model.tensors.values()) if found else ()
         return names_by_model((stored for stored in tensors if stored in found), models)
+
+    @property
+    def overflows(self) -> dict[str, int]:
+        """How many elements of an output tensor became infinity, where any did."""
+        islands, counts = self.merge.plan.graph.islands, self._finished.overflows
+        return {name: counts[position] for position in sorted(counts) for name in islands[position].outputs}
 
     def fill(self, progress: Callback | None) -> Progress:
         """Write the shards, or what they lack."""
@@ -133,7 +141,7 @@ class _Work:
                 f"the end of what the interrupted run wrote is not on disk as it was; {len(batches) - count} of "
                 f"{len(batches)} steps are done again"
             )
-        self._finished = finished_by(plan, batches[:count], whole=shards.whole, missing=shards.missing)
+        self._finished = finished_by(plan, batches[:count], missing=shards.missing)
         named = {pair for batch in batches for pair in batch.nonfinite}
         if self._let_through is not None and named:
             tensors = (stored for model in merge.models.values() for stored in model.tensors.values())
@@ -164,6 +172,7 @@ def _finish(
     folder: OutputFolder,
     result: MergeResult,
     nonfinite: Mapping[str, Sequence[str]],
+    overflows: Mapping[str, int],
     *,
     allow_nonfinite: bool,
 ) -> None:
@@ -172,7 +181,14 @@ def _finish(
     folder.write_text("README.md", render_card(merge.card_facts()))
     folder.write_json(
         "plait-manifest.json",
-        manifest_of(result, merge.models, merge.shards, allow_nonfinite=allow_nonfinite, nonfinite=nonfinite),
+        manifest_of(
+            result,
+            merge.models,
+            merge.shards,
+            allow_nonfinite=allow_nonfinite,
+            nonfinite=nonfinite,
+            overflows=overflows,
+        ),
     )
     folder.sync()
     if len(merge.shards) > 1:

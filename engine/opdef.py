@@ -118,7 +118,8 @@ class OpDef:
     ``bind(attrs, site)`` gives the attrs that depend on the tensor's name and the seed, merged over the node's.
     ``leaner(inputs)`` gives a node with the same value that costs more time but keeps less from one pass to the next;
     the plan takes it where memory is short. ``simplify(inputs, attrs)`` may return a node with the same value that
-    costs less. Ops without a kernel (load, write) are IO.
+    costs less. ``keeps_nonfinite``: wherever one of the inputs is NaN or infinity, so is the output, one of the two.
+    Ops without a kernel (load, write) are IO.
     """
 
     name: str
@@ -132,6 +133,7 @@ class OpDef:
     simplify: Simplify | None = None
     reduction: Reduction | None = None
     leaner: Leaner | None = None
+    keeps_nonfinite: bool = False
 
     def __call__(self, *inputs: Node, **attrs: Attr) -> Node:
         """Build the node: ``sub(x, base)``. Raises GraphError if the specs do not fit."""
@@ -154,6 +156,7 @@ def op(
     simplify: Simplify | None = None,
     reduction: Reduction | None = None,
     leaner: Leaner | None = None,
+    keeps_nonfinite: bool = False,
 ) -> Callable[[Kernel], OpDef]:
     """Register a kernel as an op. The kernel's docstring becomes the op's description."""
 
@@ -162,7 +165,20 @@ def op(
             raise ValueError(f"op {name!r}: a reduce op, and no other, has a reduction")
         doc = (kernel.__doc__ or "").strip()
         return _add(
-            OpDef(name, locality, infer, kernel, doc, scratch_bytes, inplace, bind, simplify, reduction, leaner)
+            OpDef(
+                name,
+                locality,
+                infer,
+                kernel,
+                doc,
+                scratch_bytes,
+                inplace,
+                bind,
+                simplify,
+                reduction,
+                leaner,
+                keeps_nonfinite,
+            )
         )
 
     return register

@@ -48,6 +48,7 @@ def bind_stream(attrs: Mapping[str, Attr], site: Site) -> Mapping[str, Attr]:
     bind=bind_stream,
     scratch_bytes=lambda _specs, elements: counter_rng.scratch_bytes(elements),
     inplace=(0,),
+    keeps_nonfinite=True,
 )
 def drop(
     out: torch.Tensor,

@@ -55,7 +55,7 @@ def told_by_output(current: Pass) -> frozenset[Node]:
     """
     told = {source for node in current.nodes if node.op.name == "write" for source in node.inputs}
     for node in reversed(current.nodes):
-        if node in told and node.op.keeps_nonfinite:
+        if node in told and node.op.keeps_nonfinite(node):
             told.update(node.inputs)
     return frozenset(load for load in current.loads if load in told)
 

@@ -19,7 +19,9 @@ from plain_ops import run_kernel
 from plait.engine.errors import InputError, Interrupted
 from plait.engine.finite import looked_into
 from plait.engine.journal import read_journal
-from plait.engine.opdef import Tile, ops
+from plait.engine.opdef import Tile, load, never, ops
+from plait.ops.elect import agree_sum, elect
+from plait.ops.elementwise import cast, sub
 from resume_support import JOURNAL, contents, interrupt, merge
 from support import Merge, family
 
@@ -224,7 +226,12 @@ CALLS: dict[str, tuple[int, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name, each in ops().items() if each.keeps_nonfinite])
+def test_every_op_that_may_say_so_is_tried() -> None:
+    says_so = {name for name, each in ops().items() if each.keeps_nonfinite is not never}
+    assert says_so == {*CALLS, "agree_sum"}
+
+
+@pytest.mark.parametrize("name", CALLS)
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_an_op_that_says_so_keeps_nan_and_infinity(name: str, data: st.DataObject) -> None:
@@ -246,12 +253,39 @@ def test_an_op_that_says_so_keeps_nan_and_infinity(name: str, data: st.DataObjec
     assert not any(found[element].isfinite() for _, element in places)
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([torch.float32, torch.float64]),
+    st.integers(1, 5).flatmap(
+        lambda count: st.lists(
+            st.tuples(*[st.sampled_from([*BAD, *BAD, 0.0, -0.0, 0.5, -2.0, "most", "least"])] * count), min_size=1
+        )
+    ),
+)
+def test_a_vote_keeps_nan_and_infinity(dtype: torch.dtype, elements: list[tuple[float | str, ...]]) -> None:
+    extremes = {"most": torch.finfo(dtype).max, "least": torch.finfo(dtype).min}
+    values = [[extremes.get(value, value) for value in element] for element in elements]  # type: ignore[call-overload]
+    parts = list(torch.tensor(values, dtype=dtype).T.contiguous())
+    sign = run_kernel(elect, parts, dtype, Tile(0, len(values)), {})
+    found = run_kernel(agree_sum, [sign, *parts], dtype, Tile(0, len(values)), {})
+    spoiled = ~torch.stack(parts).isfinite().all(0)
+    assert not bool((found.isfinite() & spoiled).any())
+
+
+def test_a_vote_of_others_may_hide_infinity() -> None:
+    deltas = [cast(load(shape=(3,), dtype=torch.bfloat16, slot=slot), dtype=torch.float32) for slot in range(3)]
+    base, *parts = deltas
+    parts = [sub(part, base) for part in parts]
+    assert agree_sum.keeps_nonfinite(agree_sum(elect(*parts), *parts))
+    assert not agree_sum.keeps_nonfinite(agree_sum(elect(parts[0]), *parts))
+
+
 @pytest.mark.parametrize(
     ("name", "looked"),
-    [("linear", set()), ("task_arithmetic", set()), ("dare_linear", set()), ("dare_ties", {1, 2}), ("slerp", {0, 1})],
+    [("linear", set()), ("task_arithmetic", set()), ("dare_linear", set()), ("dare_ties", set()), ("slerp", {0, 1})],
 )
 def test_the_output_tells_of_what_always_reaches_it(name: str, looked: set[int]) -> None:
-    # dare_ties: a vote may drop what a model has at a place, and never the base. slerp: a coefficient may be anything.
+    # slerp: a coefficient may be anything.
     models = family({"matrix": (120, 90)}, (torch.bfloat16,) * 4)
     entries = [(ref, {"weight": 0.5, "density": 0.5} if "dare" in name else {"weight": 0.5}) for ref in ("m0", "m1")]
     if name == "slerp":

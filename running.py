@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .engine import host
 from .engine.compile import names_by_model
-from .engine.errors import Interrupted, OutputError, PlaitError
+from .engine.errors import Interrupted, OutputError, PlaitError, PlanError
 from .engine.execute import execute
 from .engine.journal import Finished, Journal
 from .engine.recorder import Recorder, batch_of
@@ -17,7 +17,7 @@ from .engine.resumption import finished_by, kept_bytes, remaining, share_of, tru
 from .engine.units import format_bytes
 from .identity import identity_of, read_earlier, refuse_changed
 from .loaders.card import render_card
-from .loaders.folder import OutputFolder, free_disk_bytes
+from .loaders.folder import OutputFolder, donated_files, free_disk_bytes
 from .loaders.positioned_io import FilePool
 from .loaders.shards import LeftShards
 from .loaders.writer import INDEX_FILE, ShardWriter, index_of
@@ -45,6 +45,7 @@ def run_merge(
     """Carry out a plan; see MergePlan.run."""
     started = time.perf_counter()
     inputs = {Path(model.folder) for model in merge.models.values()}
+    donated_files(Path(merge.donor.folder))  # better now than when the work is done
     with OutputFolder(out, overwrite=overwrite, resume=resume, inputs=inputs) as folder:
         work = _Work(merge, folder, allow_nonfinite=allow_nonfinite)
         try:
@@ -150,7 +151,16 @@ class _Work:
 
 
 def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
-    """OutputError if there is too little disk, or if too few files may be open."""
+    """OutputError if there is too little disk, or if too few files may be open; PlanError if too little memory."""
+    plan = merge.plan
+    more_bytes, free_memory_bytes = plan.predicted_peak_bytes - host.resident_bytes(), host.free_memory_bytes()
+    if more_bytes > free_memory_bytes:
+        raise PlanError(
+            f"the merge needs {format_bytes(more_bytes)} of memory more than it holds now, and "
+            f"{format_bytes(free_memory_bytes)} are free; free some, or set --memory to less, "
+            f"down to {format_bytes(plan.minimum_bytes)}",
+            plan.minimum_bytes,
+        )
     needed_bytes = merge.disk_needed_bytes - (folder.taken_bytes() if folder.goes_on else 0)
     free_bytes = free_disk_bytes(folder.out)
     if free_bytes < needed_bytes:

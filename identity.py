@@ -29,7 +29,7 @@ def identity_of(merge: MergePlan, *, allow_nonfinite: bool) -> dict[str, object]
     for shard in merge.shards:
         shards.update(f"{shard.file_name} {shard.size_bytes}\n".encode() + shard.header)
     return {
-        "journal": 1,
+        "journal": 2,
         "version": VERSION,
         "torch": torch.__version__,
         "recipe_sha256": merge.recipe_sha256,

@@ -6,15 +6,21 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .engine.units import format_count, format_names
 from .version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .engine.model import Model
+    from .engine.plan import Plan
     from .engine.recipe import ModelRef
     from .loaders.shards import Shard
     from .merge import MergeResult
+
+
+_LINES = 3
+"""Tensors with overflows that have a line each; more are folded into one."""
 
 
 def manifest_of(
@@ -24,10 +30,12 @@ def manifest_of(
     *,
     allow_nonfinite: bool,
     nonfinite: Mapping[str, Sequence[str]],
+    overflows: Mapping[str, int],
 ) -> dict[str, object]:
     """The content of ``plait-manifest.json``.
 
-    ``nonfinite`` has, by model reference, the tensors whose NaN and infinity were let through.
+    ``nonfinite`` has, by model reference, the tensors whose NaN and infinity were let through, ``overflows`` how many
+    elements of an output tensor became infinity.
     """
     return {
         "version": VERSION,
@@ -47,6 +55,7 @@ def manifest_of(
             }
             for ref, model in models.items()
         ],
+        "overflows": dict(overflows),
         "predicted_peak_bytes": result.predicted_peak_bytes,
         "measured_peak_bytes": result.measured_peak_bytes,
         "seconds": result.seconds,
@@ -59,3 +68,25 @@ def manifest_of(
             for shard in shards
         ],
     }
+
+
+def overflow_warnings(plan: Plan, overflows: Mapping[str, int]) -> list[str]:
+    """What a run says of elements that became infinity: a line a tensor, or one a dtype where there are many."""
+    by_dtype: dict[str, dict[str, int]] = {}
+    for island in plan.graph.islands if overflows else ():
+        dtype_name = str(island.spec.dtype).removeprefix("torch.")
+        by_dtype.setdefault(dtype_name, {}).update(
+            (name, overflows[name]) for name in island.outputs if name in overflows
+        )
+    lines = []
+    for dtype_name, counts in by_dtype.items():
+        if len(counts) > _LINES:
+            lines.append(
+                f"{format_names(list(counts))}: {format_count(sum(counts.values()))} elements are too large for "
+                f"{dtype_name} and became infinity; plait-manifest.json has them by tensor"
+            )
+            continue
+        for name, count in counts.items():
+            how = "1 element is" if count == 1 else f"{format_count(count)} elements are"
+            lines.append(f"{name}: {how} too large for {dtype_name} and became infinity")
+    return lines

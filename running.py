@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .engine import host
 from .engine.compile import names_by_model
-from .engine.errors import Interrupted, OutputError, PlaitError
+from .engine.errors import Interrupted, OutputError, PlaitError, PlanError
 from .engine.execute import execute
 from .engine.journal import Finished, Journal
 from .engine.recorder import Recorder, batch_of
@@ -17,11 +17,11 @@ from .engine.resumption import finished_by, kept_bytes, remaining, share_of, tru
 from .engine.units import format_bytes
 from .identity import identity_of, read_earlier, refuse_changed
 from .loaders.card import render_card
-from .loaders.folder import OutputFolder, free_disk_bytes
+from .loaders.folder import OutputFolder, donated_files, free_disk_bytes
 from .loaders.positioned_io import FilePool
 from .loaders.shards import LeftShards
 from .loaders.writer import INDEX_FILE, ShardWriter, index_of
-from .manifest import manifest_of
+from .manifest import manifest_of, overflow_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,11 +45,14 @@ def run_merge(
     """Carry out a plan; see MergePlan.run."""
     started = time.perf_counter()
     inputs = {Path(model.folder) for model in merge.models.values()}
+    donated_files(Path(merge.donor.folder))  # better now than when the work is done
     with OutputFolder(out, overwrite=overwrite, resume=resume, inputs=inputs) as folder:
         work = _Work(merge, folder, allow_nonfinite=allow_nonfinite)
         try:
             final = work.fill(progress)
             nonfinite = work.nonfinite
+            overflows = work.overflows
+            work.warnings += overflow_warnings(merge.plan, overflows)
             result = merge.result_of(
                 out,
                 moved_bytes=(final.bytes_read, work.bytes_written),
@@ -58,7 +61,7 @@ def run_merge(
                 nonfinite=nonfinite,
                 warnings=work.warnings,
             )
-            _finish(merge, folder, result, nonfinite, allow_nonfinite=allow_nonfinite)
+            _finish(merge, folder, result, nonfinite, overflows, allow_nonfinite=allow_nonfinite)
         except KeyboardInterrupt as interruption:
             raise (Interrupted(work.kept_share) if work.began else interruption) from None
         except PlaitError as error:
@@ -92,6 +95,12 @@ class _Work:
         models, found = self.merge.models.values(), self._let_through or set()
         tensors = (stored for model in models for stored in model.tensors.values()) if found else ()
         return names_by_model((stored for stored in tensors if stored in found), models)
+
+    @property
+    def overflows(self) -> dict[str, int]:
+        """How many elements of an output tensor became infinity, where any did."""
+        islands, counts = self.merge.plan.graph.islands, self._finished.overflows
+        return {name: counts[position] for position in sorted(counts) for name in islands[position].outputs}
 
     def fill(self, progress: Callback | None) -> Progress:
         """Write the shards, or what they lack."""
@@ -133,7 +142,7 @@ class _Work:
                 f"the end of what the interrupted run wrote is not on disk as it was; {len(batches) - count} of "
                 f"{len(batches)} steps are done again"
             )
-        self._finished = finished_by(plan, batches[:count], whole=shards.whole, missing=shards.missing)
+        self._finished = finished_by(plan, batches[:count], missing=shards.missing)
         named = {pair for batch in batches for pair in batch.nonfinite}
         if self._let_through is not None and named:
             tensors = (stored for model in merge.models.values() for stored in model.tensors.values())
@@ -142,7 +151,16 @@ class _Work:
 
 
 def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
-    """OutputError if there is too little disk, or if too few files may be open."""
+    """OutputError if there is too little disk, or if too few files may be open; PlanError if too little memory."""
+    plan = merge.plan
+    more_bytes, free_memory_bytes = plan.predicted_peak_bytes - host.resident_bytes(), host.free_memory_bytes()
+    if more_bytes > free_memory_bytes:
+        raise PlanError(
+            f"the merge needs {format_bytes(more_bytes)} of memory more than it holds now, and "
+            f"{format_bytes(free_memory_bytes)} are free; free some, or set --memory to less, "
+            f"down to {format_bytes(plan.minimum_bytes)}",
+            plan.minimum_bytes,
+        )
     needed_bytes = merge.disk_needed_bytes - (folder.taken_bytes() if folder.goes_on else 0)
     free_bytes = free_disk_bytes(folder.out)
     if free_bytes < needed_bytes:
@@ -164,6 +182,7 @@ def _finish(
     folder: OutputFolder,
     result: MergeResult,
     nonfinite: Mapping[str, Sequence[str]],
+    overflows: Mapping[str, int],
     *,
     allow_nonfinite: bool,
 ) -> None:
@@ -172,7 +191,14 @@ def _finish(
     folder.write_text("README.md", render_card(merge.card_facts()))
     folder.write_json(
         "plait-manifest.json",
-        manifest_of(result, merge.models, merge.shards, allow_nonfinite=allow_nonfinite, nonfinite=nonfinite),
+        manifest_of(
+            result,
+            merge.models,
+            merge.shards,
+            allow_nonfinite=allow_nonfinite,
+            nonfinite=nonfinite,
+            overflows=overflows,
+        ),
     )
     folder.sync()
     if len(merge.shards) > 1:

@@ -10,17 +10,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 
 from .errors import PlaitError
 from .feed import Feed, OpenIsland, Task
-from .finite import all_finite, canonical, refuse
+from .finite import Overflows, all_finite, canonical, refuse
 from .host import give_back_freed_memory, one_torch_thread
 from .opdef import Tile
 from .reading import pieces
+from .resumption import spared_bytes
 from .steps import Step, bind, page_aligned
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class _Run:
         self.plan, self.reader, self.writer, self.let_through = plan, reader, writer, let_through
         self.recorder = recorder
         self.feed = Feed(plan, left)
-        self._total_bytes = plan.bytes_read + plan.bytes_written - plan.header_bytes - _spared_bytes(plan, left)
+        self._total_bytes = plan.bytes_read + plan.bytes_written - plan.header_bytes - spared_bytes(plan, left)
         self.ended = threading.Event()
         self.error: BaseException | None = None
         self._lock = threading.Lock()
@@ -168,16 +169,15 @@ class _Run:
                 self.fail(error)
 
     def work(self) -> None:
-        # Where NaN is let through, numpy has nothing to say about it.
-        quiet: Literal["ignore"] | None = None if self.let_through is None else "ignore"
         try:
-            with torch.inference_mode(), np.errstate(all=quiet):
+            # What is not finite is found where it is written; numpy has nothing to say about it.
+            with torch.inference_mode(), np.errstate(all="ignore"):
                 one_torch_thread()
                 worker = _Worker(self)
                 while (task := self.feed.take()) is not None:
-                    worker.run(task)
+                    overflowed = worker.run(task)
                     if self.recorder is not None and task.island.in_last_pass:
-                        self.recorder.finished(task.island.position, task.tile)
+                        self.recorder.finished(task.island.position, task.tile, overflowed)
                     self.feed.done(task)
         except BaseException as error:  # whatever it is, the caller has to see it
             self.fail(error)
@@ -197,13 +197,14 @@ class _Worker:
         self._bound: tuple[OpenIsland | None, int, int] = (None, 0, 0)
         self._steps: list[Step] = []
 
-    def run(self, task: Task) -> None:
+    def run(self, task: Task) -> int:
+        """Work on a tile; returns how many elements became infinity on the way to the output."""
         island, plan = task.island, task.island.plan
         current, arena = plan.passes[task.pass_index], plan.arenas[task.pass_index]
         if plan.program.is_copy:
             self._copy(island, task.tile, current, arena)
-        else:
-            self._compute(island, task.tile, current, island.outputs)
+            return 0
+        return self._compute(island, task.tile, current, island.outputs)
 
     def _copy(self, island: OpenIsland, tile: Tile, current: Pass, arena: Arena) -> None:
         """Let the kernel move the bytes; to where it cannot, move them through the arena."""
@@ -218,22 +219,39 @@ class _Worker:
                 part = Tile(lo, min(lo + arena.tile_elements, tile.hi))
                 self._compute(island, part, current, left)
 
-    def _compute(self, island: OpenIsland, tile: Tile, current: Pass, outputs: tuple[str, ...]) -> None:
-        """Walk one pass over one tile; a write goes to ``outputs``."""
+    def _compute(self, island: OpenIsland, tile: Tile, current: Pass, outputs: tuple[str, ...]) -> int:
+        """Walk one pass over one tile; a write goes to ``outputs``. Returns how many elements overflowed."""
         wanted = (island, island.pass_index, tile.elements)
         if self._bound != wanted:
-            self._steps = bind(
-                self._arena, island, tile, self._run.plan.places, let_through=self._run.let_through is not None
-            )
+            self._steps = bind(self._arena, island, tile, self._run.plan.places)
             self._bound = wanted
+        if self._walk(self._steps, island, tile, current, outputs):
+            return 0
+        careful = bind(self._arena, island, tile, self._run.plan.places, careful=True)
+        self._walk(careful, island, tile, current, outputs, overflows := Overflows(tile.elements))
+        return overflows.count
+
+    def _walk(
+        self,
+        steps: Sequence[Step],
+        island: OpenIsland,
+        tile: Tile,
+        current: Pass,
+        outputs: tuple[str, ...],
+        overflows: Overflows | None = None,
+    ) -> bool:
+        """Take the steps. Without ``overflows`` to count, False where the output is not finite: nothing is written."""
         read_bytes = written_bytes = 0
-        for step in self._steps:
+        for step in steps:
             if step.kernel is None:
                 if step.node.slots:
-                    read_bytes += self._read(step, island, current, tile)
+                    read_bytes += self._read(step, island, current, tile, overflows)
                 else:
                     if step.looked_into is not None and not all_finite(step.looked_into):
+                        if overflows is None:
+                            return False
                         canonical(step.looked_into)
+                        overflows.add(step.looked_into)
                     self._write(step, outputs, current, tile)
                     written_bytes += step.out.numel() * len(outputs)
                 continue
@@ -243,8 +261,9 @@ class _Worker:
                 with island.lock:
                     reduction.fold(island.states[step.node], step.out, tile, current.block_elements)
         self._run.count(read_bytes, written_bytes)
+        return True
 
-    def _read(self, step: Step, island: OpenIsland, current: Pass, tile: Tile) -> int:
+    def _read(self, step: Step, island: OpenIsland, current: Pass, tile: Tile, overflows: Overflows | None) -> int:
         """Read a tile's elements, one range of a stored tensor after the other, and look into them; bytes read."""
         node, itemsize, read_bytes = step.node, step.node.spec.dtype.itemsize, 0
         for part, own in _parts(current, tile):
@@ -262,6 +281,8 @@ class _Worker:
                     found = step.looked_into[own][inside]
                     if leaf is not None and not all_finite(found):
                         self._run.found_nonfinite(leaf, stored, found)
+            if overflows is not None:
+                overflows.excuse(step.looked_into)
         return read_bytes
 
     def _write(self, step: Step, outputs: tuple[str, ...], current: Pass, tile: Tile) -> None:
@@ -273,20 +294,6 @@ class _Worker:
                 data.copy_(step.out)
             for part, own in _parts(current, tile):
                 self._run.writer.write_from(name, part.lo * itemsize, data[_bytes_of(own, itemsize)])
-
-
-def _spared_bytes(plan: Plan, left: Mapping[int, Sequence[Tile]]) -> int:
-    """Bytes that need not be read and written because an earlier run did."""
-    spared_bytes = 0
-    for position, gaps in left.items():
-        island = plan.graph.islands[position]
-        program = plan.programs[island.program]
-        last, missing = program.passes[-1], sum(gap.elements for gap in gaps)
-        done_share = 1 - missing / last.elements if last.elements else 1.0
-        spared_bytes += int(done_share * (island.spec.size_bytes * len(island.outputs) + last.bytes_read))
-        if not missing:
-            spared_bytes += program.bytes_read - last.bytes_read
-    return spared_bytes
 
 
 def _parts(current: Pass, tile: Tile) -> Iterator[tuple[Tile, slice]]:

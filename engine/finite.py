@@ -2,6 +2,10 @@
 
 One NaN in an input makes a whole tensor NaN where a norm is taken of it, and a model with it is worth nothing. So
 every tile that arithmetic reads is looked at, once, while it is in the cache. Copies are not looked into.
+
+What always reaches the result is looked for there: one walk over what is written instead of one over each input, and
+it finds what became too large for the output, too. Only where that walk finds something is the tile computed once
+more, with a look into every input, which tells the one from the other.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from .errors import NonfiniteError
@@ -36,11 +41,23 @@ def looked_into(passes: Sequence[Pass], index: int) -> frozenset[Node]:
     """The loads that one of a program's passes looks into: those that no pass before it has read in full.
 
     As early as can be, so that no threshold or norm is made of NaN before anybody says so; and once, because it
-    costs a walk over the tile.
+    costs a walk over the tile. What the output of the pass tells of is left out.
     """
     # A pass that reads a sample, or that may be left out, looks too, and leaves the load to the next all the same.
     seen = {load for each in passes[:index] if not (each.sampled or each.optional) for load in each.loads}
-    return frozenset(load for load in passes[index].loads if load not in seen)
+    return frozenset(load for load in passes[index].loads if load not in seen | told_by_output(passes[index]))
+
+
+def told_by_output(current: Pass) -> frozenset[Node]:
+    """The loads of a pass whose NaN and infinity are NaN or infinity in what it writes, at the same place.
+
+    Those that a chain of ops leads from to the write which all keep them.
+    """
+    told = {source for node in current.nodes if node.op.name == "write" for source in node.inputs}
+    for node in reversed(current.nodes):
+        if node in told and node.op.keeps_nonfinite(node):
+            told.update(node.inputs)
+    return frozenset(load for load in current.loads if load in told)
 
 
 def all_finite(x: torch.Tensor) -> bool:
@@ -85,3 +102,27 @@ def canonical(x: torch.Tensor) -> None:
     for lo in range(0, x.numel(), _CHUNK_ELEMENTS):
         part = slice(lo, lo + _CHUNK_ELEMENTS)
         bits[part].masked_fill_(torch.isnan(x[part]), _QUIET_NAN[x.dtype])
+
+
+class Overflows:
+    """How many elements of a tile became infinity on the way to the output: ``count``.
+
+    Those that are infinity there, and at whose place no input of the pass has NaN or infinity.
+    """
+
+    def __init__(self, elements: int) -> None:
+        self.count = 0
+        self._excused = np.zeros(-(-elements // 8), np.uint8)  # a bit an element
+
+    def excuse(self, x: torch.Tensor) -> None:
+        """What an input has NaN or infinity at does not count."""
+        for lo in range(0, x.numel(), _CHUNK_ELEMENTS):
+            bits = np.packbits(~torch.isfinite(x[lo : lo + _CHUNK_ELEMENTS]).numpy())
+            self._excused[lo // 8 : lo // 8 + len(bits)] |= bits
+
+    def add(self, out: torch.Tensor) -> None:
+        """Count in the output."""
+        for lo in range(0, out.numel(), _CHUNK_ELEMENTS):
+            infinite = torch.isinf(out[lo : lo + _CHUNK_ELEMENTS]).numpy()
+            excused = np.unpackbits(self._excused[lo // 8 :], count=len(infinite))
+            self.count += int(np.count_nonzero(infinite & ~excused.view(bool)))

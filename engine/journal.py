@@ -39,17 +39,22 @@ class Stretch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What became durable at once, and the inputs' tensors, (model, name), whose NaN or infinity was let through."""
+    """What became durable at once, and the inputs' tensors, (model, name), whose NaN or infinity was let through.
+
+    ``overflows`` has, for positions in the graph's islands, how many elements in these stretches became infinity.
+    """
 
     stretches: tuple[Stretch, ...]
     nonfinite: tuple[tuple[str, str], ...] = ()
+    overflows: tuple[tuple[int, int], ...] = ()
 
 
 class Finished:
-    """Finished stretches of every tensor, as few as can be."""
+    """Finished stretches of every tensor, as few as can be, and how many elements in them became infinity."""
 
     def __init__(self) -> None:
         self._ranges: dict[int, list[tuple[int, int]]] = {}
+        self.overflows: dict[int, int] = {}
 
     def add(self, position: int, lo: int, hi: int) -> None:
         """Add a range; it is joined with those that it touches or overlaps."""
@@ -65,9 +70,15 @@ class Finished:
             lo, hi = min(lo, ranges[first][0]), max(hi, ranges[last - 1][1])
         ranges[first:last] = [(lo, hi)]
 
+    def count(self, position: int, overflowed: int) -> None:
+        """Add to the elements of a tensor's stretches that became infinity."""
+        if overflowed:
+            self.overflows[position] = self.overflows.get(position, 0) + overflowed
+
     def drop(self, position: int) -> None:
         """Forget a tensor."""
         self._ranges.pop(position, None)
+        self.overflows.pop(position, None)
 
     def positions(self) -> tuple[int, ...]:
         """The tensors that have finished stretches."""
@@ -157,11 +168,19 @@ def _line(value: object) -> bytes:
 
 def _as_json(batch: Batch) -> dict[str, object]:
     value: dict[str, object] = {"done": [list(stretch) for stretch in batch.stretches]}
-    return value | ({"nonfinite": [list(pair) for pair in batch.nonfinite]} if batch.nonfinite else {})
+    for name, pairs in (("nonfinite", batch.nonfinite), ("overflows", batch.overflows)):
+        if pairs:
+            value[name] = [list(pair) for pair in pairs]
+    return value
 
 
 def _as_batch(value: Mapping[str, object]) -> Batch:
-    done, nonfinite = value["done"], value.get("nonfinite", [])
+    done, nonfinite, overflows = value["done"], value.get("nonfinite", []), value.get("overflows", [])
     assert isinstance(done, list)
     assert isinstance(nonfinite, list)
-    return Batch(tuple(Stretch(*entry) for entry in done), tuple((model, name) for model, name in nonfinite))
+    assert isinstance(overflows, list)
+    return Batch(
+        tuple(Stretch(*entry) for entry in done),
+        tuple((model, name) for model, name in nonfinite),
+        tuple((position, count) for position, count in overflows),
+    )

@@ -60,11 +60,22 @@ Kernel: TypeAlias = Callable[..., None]
 ScratchBytes: TypeAlias = Callable[[Sequence[TensorSpec], int], int]
 Bind: TypeAlias = Callable[[Mapping[str, Attr], Site], Mapping[str, Attr]]
 Leaner: TypeAlias = Callable[[Sequence[Node]], Node]
+KeepsNonfinite: TypeAlias = Callable[[Node], bool]
 Simplify: TypeAlias = Callable[[Sequence[Node], Mapping[str, Attr]], "Node | None"]
 
 
 class GraphError(ValueError):
     """An op was given inputs it is not defined for: a defect in a method, found before anything runs."""
+
+
+def always(_node: Node) -> bool:
+    """Of an op that keeps NaN and infinity, whatever its inputs are."""
+    return True
+
+
+def never(_node: Node) -> bool:
+    """Of an op that may hide NaN or infinity."""
+    return False
 
 
 def no_scratch(_specs: Sequence[TensorSpec], _elements: int) -> int:
@@ -119,7 +130,8 @@ class OpDef:
     ``bind(attrs, site)`` gives the attrs that depend on the tensor's name and the seed, merged over the node's.
     ``leaner(inputs)`` gives a node with the same value that costs more time but keeps less from one pass to the next;
     the plan takes it where memory is short. ``simplify(inputs, attrs)`` may return a node with the same value that
-    costs less. Ops without a kernel (load, gather, write) are IO.
+    costs less. ``keeps_nonfinite(node)``: whether the output is NaN or infinity wherever one of the inputs is.
+    Ops without a kernel (load, gather, write) are IO.
     """
 
     name: str
@@ -133,6 +145,7 @@ class OpDef:
     simplify: Simplify | None = None
     reduction: Reduction | None = None
     leaner: Leaner | None = None
+    keeps_nonfinite: KeepsNonfinite = never
 
     def __call__(self, *inputs: Node, **attrs: Attr) -> Node:
         """Build the node: ``sub(x, base)``. Raises GraphError if the specs do not fit."""
@@ -155,6 +168,7 @@ def op(
     simplify: Simplify | None = None,
     reduction: Reduction | None = None,
     leaner: Leaner | None = None,
+    keeps_nonfinite: KeepsNonfinite = never,
 ) -> Callable[[Kernel], OpDef]:
     """Register a kernel as an op. The kernel's docstring becomes the op's description."""
 
@@ -163,7 +177,20 @@ def op(
             raise ValueError(f"op {name!r}: a reduce op, and no other, has a reduction")
         doc = (kernel.__doc__ or "").strip()
         return _add(
-            OpDef(name, locality, infer, kernel, doc, scratch_bytes, inplace, bind, simplify, reduction, leaner)
+            OpDef(
+                name,
+                locality,
+                infer,
+                kernel,
+                doc,
+                scratch_bytes,
+                inplace,
+                bind,
+                simplify,
+                reduction,
+                leaner,
+                keeps_nonfinite,
+            )
         )
 
     return register

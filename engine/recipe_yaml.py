@@ -13,7 +13,7 @@ import yaml
 from .errors import Location, Problem, RecipeError
 from .yaml_nodes import YamlEntry, YamlList, YamlMap, YamlNode, YamlScalar, is_null
 
-MAX_TEXT_BYTES = 10_000_000
+MAX_TEXT_BYTES = 2_000_000  # the parser takes a second a megabyte, even for blank lines
 MAX_DEPTH = 64
 # Aliases counted as often as they are used: the work that follows is proportional to this.
 MAX_NODES = 100_000

@@ -52,10 +52,11 @@ class Recorder:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def finished(self, position: int, tile: Tile) -> None:
-        """Take note that a tile of a tensor's last pass is written."""
+    def finished(self, position: int, tile: Tile, overflowed: int) -> None:
+        """Take note that a tile of a tensor's last pass is written, with so many elements that became infinity."""
         with self._lock:
             self._pending.add(position, tile.lo, tile.hi)
+            self._pending.count(position, overflowed)
 
     def start(self, failed: Callable[[BaseException], None]) -> None:
         """Begin to write batches; ``failed`` is told where that is not possible."""
@@ -88,6 +89,8 @@ class Recorder:
         self._journal.append(batch)
         for stretch in batch.stretches:
             self._durable.add(stretch.position, stretch.lo, stretch.hi)
+        for position, overflowed in batch.overflows:
+            self._durable.count(position, overflowed)
         self._broken = False
 
     def _work(self, failed: Callable[[BaseException], None]) -> None:
@@ -116,7 +119,8 @@ def batch_of(plan: Plan, disk: ReadBack, finished: Finished, nonfinite: Iterable
     ]
     for index in range(max(len(stretches) - _PROBES, 0), len(stretches)):
         stretches[index] = stretches[index]._replace(probe=probe(plan, disk, stretches[index]))
-    return Batch(tuple(stretches), tuple((tensor.model, tensor.name) for tensor in nonfinite))
+    names = tuple((tensor.model, tensor.name) for tensor in nonfinite)
+    return Batch(tuple(stretches), names, tuple(finished.overflows.items()))
 
 
 def probe(plan: Plan, disk: ReadBack, stretch: Stretch) -> int:

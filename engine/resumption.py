@@ -17,25 +17,32 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 
-def finished_by(
-    plan: Plan, batches: Sequence[Batch], *, whole: AbstractSet[str], missing: AbstractSet[str]
-) -> Finished:
+def finished_by(plan: Plan, batches: Sequence[Batch], *, missing: AbstractSet[str]) -> Finished:
     """What an interrupted run has finished, by its journal and by its files.
 
-    ``whole`` are the output tensors in shards that are complete, ``missing`` those in shards that are not there.
+    ``missing`` are the output tensors in shards that are not there. What is in a shard that is complete, and not in
+    the journal, is computed again: nothing else tells what was found in it on the way.
     """
-    islands = plan.graph.islands
     finished = Finished()
     for batch in batches:
+        turned = set()
         for stretch in batch.stretches:
             # Where memory is shorter now, a pass may count in another order.
             if stretch.panels == counts_panels(plan, stretch.position):
                 finished.add(stretch.position, stretch.lo, stretch.hi)
-    for position, island in enumerate(islands):
+            else:
+                turned.add(stretch.position)
+        for position, overflowed in batch.overflows:
+            if position not in turned:
+                finished.count(position, overflowed)
+    for position, island in enumerate(plan.graph.islands):
         if not missing.isdisjoint(island.outputs):
             finished.drop(position)
-        elif whole >= set(island.outputs):
-            finished.add(position, 0, island.spec.elements)
+    # Where its tiles now start elsewhere, a part would be done and counted again.
+    for position in list(finished.overflows):
+        again = sum(gap.elements for gap in _gaps(plan, finished, position))
+        if again + finished.elements(position) > plan.graph.islands[position].spec.elements:
+            finished.drop(position)
     return finished
 
 
@@ -49,12 +56,7 @@ def trusted(plan: Plan, disk: ReadBack, batches: Sequence[Batch]) -> int:
 
 def remaining(plan: Plan, finished: Finished) -> dict[int, tuple[Tile, ...]]:
     """For each tensor that was begun, what its last pass still has to write; nothing where it is finished."""
-    left = {}
-    for position in finished.positions():
-        last = plan.programs[plan.graph.islands[position].program].passes[-1]
-        # Tiles have to start where they may: at rows, blocks or panels. The smallest tile says so.
-        left[position] = finished.gaps(position, last.elements, max(last.tile_elements(1), 1))
-    return left
+    return {position: _gaps(plan, finished, position) for position in finished.positions()}
 
 
 def kept_bytes(plan: Plan, left: Mapping[int, Iterable[Tile]]) -> dict[str, int]:
@@ -65,6 +67,26 @@ def kept_bytes(plan: Plan, left: Mapping[int, Iterable[Tile]]) -> dict[str, int]
         missing_bytes = sum(gap.elements for gap in gaps) * island.spec.dtype.itemsize
         kept.update(dict.fromkeys(island.outputs, island.spec.size_bytes - missing_bytes))
     return kept
+
+
+def spared_bytes(plan: Plan, left: Mapping[int, Sequence[Tile]]) -> int:
+    """Bytes that need not be read and written because an earlier run did."""
+    spared_bytes = 0
+    for position, gaps in left.items():
+        island = plan.graph.islands[position]
+        program = plan.programs[island.program]
+        last, missing = program.passes[-1], sum(gap.elements for gap in gaps)
+        done_share = 1 - missing / last.elements if last.elements else 1.0
+        spared_bytes += int(done_share * (island.spec.size_bytes * len(island.outputs) + last.bytes_read))
+        if not missing:
+            spared_bytes += program.bytes_read - last.bytes_read
+    return spared_bytes
+
+
+def _gaps(plan: Plan, finished: Finished, position: int) -> tuple[Tile, ...]:
+    last = plan.programs[plan.graph.islands[position].program].passes[-1]
+    # Tiles have to start where they may: at rows, blocks or panels. The smallest tile says so.
+    return finished.gaps(position, last.elements, max(last.tile_elements(1), 1))
 
 
 def _holds(plan: Plan, disk: ReadBack, stretch: Stretch) -> bool:

@@ -43,10 +43,10 @@ class Step:
     looked_into: torch.Tensor | None
 
 
-def bind(room: torch.Tensor, island: OpenIsland, tile: Tile, places: Places, *, let_through: bool) -> list[Step]:
+def bind(room: torch.Tensor, island: OpenIsland, tile: Tile, places: Places, *, careful: bool = False) -> list[Step]:
     """The steps of the pass that a tensor is in, with their views into a worker's ``room`` for a tile of this size.
 
-    ``places`` are those of the output's tensors in their files. With ``let_through`` NaN and infinity may be written.
+    ``places`` are those of the output's tensors in their files. ``careful`` steps look into every load.
     """
     current, arena = island.plan.passes[island.pass_index], island.plan.arenas[island.pass_index]
     memory = {
@@ -54,7 +54,7 @@ def bind(room: torch.Tensor, island: OpenIsland, tile: Tile, places: Places, *, 
     }
     nothing = room[:0]
     computed = not island.plan.program.is_copy
-    watched = looked_into(island.plan.passes, island.pass_index) if computed else frozenset()
+    watched = frozenset(current.loads) if careful else looked_into(island.plan.passes, island.pass_index)
     values: dict[Node, torch.Tensor] = dict(island.results)
     steps: list[Step] = []
     for node in current.nodes:
@@ -66,7 +66,7 @@ def bind(room: torch.Tensor, island: OpenIsland, tile: Tile, places: Places, *, 
         offset_bytes = tile.lo * dtype.itemsize
         if node.op.name == "write":
             out = ins[0].view(torch.uint8)
-            looked = ins[0] if computed and let_through else None
+            looked = ins[0] if computed else None
             if scratch.numel():
                 starts = {name: places[name].offset_bytes + offset_bytes for name in island.outputs}
                 moved = {name: _in_phase(scratch, at, size_bytes, dtype.itemsize) for name, at in starts.items()}
@@ -76,7 +76,7 @@ def bind(room: torch.Tensor, island: OpenIsland, tile: Tile, places: Places, *, 
             at = into.offset_bytes + offset_bytes if moves(node, current) else 0
             out = _in_phase(place, at, size_bytes, dtype.itemsize)
             values[node] = out.view(dtype)
-            looked = values[node] if node in watched else None
+            looked = values[node] if computed and node in watched else None
         elif node.op.reduction is not None:
             specs = [source.spec for source in node.inputs]
             spec = node.op.reduction.partial_spec(specs, tile.elements, current.block_elements)

@@ -12,8 +12,9 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from ..engine.errors import OutputError, UsageError
+from ..engine.errors import InputError, OutputError, UsageError
 from .durable import sync_folder
+from .input_files import open_input
 from .lock import LOCK_FILE, FolderLock, refuse_if_locked
 
 if TYPE_CHECKING:
@@ -121,17 +122,19 @@ class OutputFolder:
 
     def take_from(self, donor: Path) -> tuple[str, ...]:
         """Copy the donor's files that a merge leaves as they are; returns their names."""
-        names = sorted(entry.name for entry in donor.iterdir() if entry.is_file() and _DONATED.fullmatch(entry.name))
-        for name in names:
-            temporary = self.path / (name + ".tmp")
+        files = donated_files(donor)
+        for source in files:
+            temporary = self.path / (source.name + ".tmp")
             try:
-                shutil.copyfile(donor / name, temporary)
+                shutil.copyfile(source, temporary)
                 with temporary.open("rb+") as file:
                     os.fsync(file.fileno())
-                temporary.replace(self.path / name)
+                temporary.replace(self.path / source.name)
             except OSError as error:
-                raise OutputError(f"{self.path / name} cannot be written: {error.strerror}") from error
-        return tuple(names)
+                if error.filename == os.fspath(source):
+                    raise InputError(f"{source}: cannot be read: {error.strerror}") from error
+                raise OutputError(f"{self.path / source.name} cannot be written: {error.strerror}") from error
+        return tuple(source.name for source in files)
 
     def sync(self) -> None:
         """Return when the names of everything written so far are on disk."""
@@ -219,6 +222,18 @@ def _check_apart(out: Path, inputs: Iterable[Path]) -> None:
         other = folder.resolve()
         if resolved == other or other in resolved.parents or resolved in other.parents:
             raise UsageError(f"{out} overlaps with the input {folder}; inputs are never written to")
+
+
+def donated_files(donor: Path) -> tuple[Path, ...]:
+    """The donor's files that a merge leaves as they are. Raises InputError if one is there that cannot be read."""
+    try:
+        entries = sorted(donor.iterdir())
+    except OSError as error:
+        raise InputError(f"{donor}: cannot be read: {error.strerror}") from error
+    files = tuple(entry for entry in entries if _DONATED.fullmatch(entry.name) and not entry.is_dir())
+    for file in files:
+        open_input(file).close()  # such as a link that leads nowhere
+    return files
 
 
 def free_disk_bytes(out: Path) -> int:

@@ -46,13 +46,10 @@ class LeftShards:
     def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
         self.states = {shard.file_name: shard_state(shard, folder) for shard in shards}
         self._places: dict[str, tuple[Path, int]] = {}
-        self.whole: set[str] = set()
         self.missing: set[str] = set()
         for shard in shards:
             state = self.states[shard.file_name]
-            if state == "whole":
-                self.whole.update(shard.offsets_bytes)
-            elif state == "missing":
+            if state == "missing":
                 self.missing.update(shard.offsets_bytes)
             path = folder / (shard.file_name + ("" if state == "whole" else PARTIAL_SUFFIX))
             self._places.update((name, (path, offset)) for name, offset in shard.offsets_bytes.items())

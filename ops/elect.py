@@ -14,7 +14,7 @@ from ..engine.opdef import GraphError, Tile, op, require_space, same_shape
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..engine.graph import Attr, TensorSpec
+    from ..engine.graph import Attr, Node, TensorSpec
 
 _CANCELS = {torch.float32: 2.0**-20, torch.float64: 2.0**-40}
 """|Σp| up to this share of Σ|p| is a vote that cancels: rounding noise must not decide it."""
@@ -63,7 +63,17 @@ def _one_tile(specs: Sequence[TensorSpec], elements: int) -> int:
     return elements * specs[0].dtype.itemsize
 
 
-@op("agree_sum", infer=_infer_agree, scratch_bytes=_one_tile)
+def _of_own_vote(node: Node) -> bool:
+    """Whether the sign is what the same deltas elected.
+
+    Then what is not finite comes through: NaN whatever the sign; where there are infinities, they decide the vote, and
+    those of its side are added.
+    """
+    sign, *deltas = node.inputs
+    return sign.op is elect and list(sign.inputs) == deltas
+
+
+@op("agree_sum", infer=_infer_agree, scratch_bytes=_one_tile, keeps_nonfinite=_of_own_vote)
 def agree_sum(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile) -> None:
     """Σ of the p whose sign is the elected one: inputs sign, p₁ … p_K."""
     sign, first, *others = ins

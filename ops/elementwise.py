@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..engine.graph import Attr, Node, TensorSpec
-from ..engine.opdef import GraphError, Tile, op, require_space, same_shape
+from ..engine.opdef import GraphError, Tile, always, op, require_space, same_shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ def _cast_scratch_bytes(specs: Sequence[TensorSpec], elements: int) -> int:
     return elements * 8 if specs[0].dtype == torch.float64 else 0
 
 
-@op("cast", infer=_infer_cast, simplify=_simplify_cast, scratch_bytes=_cast_scratch_bytes)
+@op("cast", infer=_infer_cast, simplify=_simplify_cast, scratch_bytes=_cast_scratch_bytes, keeps_nonfinite=always)
 def cast(
     out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile, *, dtype: torch.dtype
 ) -> None:
@@ -121,7 +121,7 @@ def _simplify_sub(inputs: Sequence[Node], _attrs: Mapping[str, Attr]) -> Node | 
     return zeros(x.spec.with_(space="delta")) if x is base else None
 
 
-@op("sub", infer=_infer_sub, simplify=_simplify_sub, inplace=(0,))
+@op("sub", infer=_infer_sub, simplify=_simplify_sub, inplace=(0,), keeps_nonfinite=always)
 def sub(out: torch.Tensor, ins: Sequence[torch.Tensor], _scratch: torch.Tensor, _tile: Tile) -> None:
     """Task vector: weights minus base weights."""
     x, base = ins
@@ -150,7 +150,7 @@ def _simplify_add(inputs: Sequence[Node], _attrs: Mapping[str, Attr]) -> Node | 
     return kept[0] if len(kept) == 1 else add(*kept)
 
 
-@op("add", infer=_infer_add, simplify=_simplify_add, inplace=(0,))
+@op("add", infer=_infer_add, simplify=_simplify_add, inplace=(0,), keeps_nonfinite=always)
 def add(out: torch.Tensor, ins: Sequence[torch.Tensor], _scratch: torch.Tensor, _tile: Tile) -> None:
     """Sum in the order of the inputs."""
     torch.add(ins[0], ins[1], out=out)
@@ -181,7 +181,7 @@ def _simplify_scale(inputs: Sequence[Node], attrs: Mapping[str, Attr]) -> Node |
     return None
 
 
-@op("scale", infer=_infer_scale, simplify=_simplify_scale, inplace=(0,))
+@op("scale", infer=_infer_scale, simplify=_simplify_scale, inplace=(0,), keeps_nonfinite=always)
 def scale(
     out: torch.Tensor, ins: Sequence[torch.Tensor], _scratch: torch.Tensor, _tile: Tile, *, factor: float
 ) -> None:

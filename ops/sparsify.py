@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..engine.opdef import GraphError, Site, Tile, op, require_space
+from ..engine.opdef import GraphError, Site, Tile, always, op, require_space
 from . import counter_rng
 from .elementwise import is_zero, zeros
 
@@ -48,6 +48,7 @@ def bind_stream(attrs: Mapping[str, Attr], site: Site) -> Mapping[str, Attr]:
     bind=bind_stream,
     scratch_bytes=lambda _specs, elements: counter_rng.scratch_bytes(elements),
     inplace=(0,),
+    keeps_nonfinite=always,
 )
 def drop(
     out: torch.Tensor,

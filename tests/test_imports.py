@@ -37,7 +37,7 @@ LIBRARIES = {
     # What a room needs beyond Python itself, torch and numpy. Formats belong to loaders, the screen to views.
     "engine": {"accelerate", "networkx", "psutil", "yaml"},
     "ops": set(),
-    "loaders": {"psutil", "safetensors", "yaml"},
+    "loaders": {"psutil", "safetensors", "tokenizers", "yaml"},
     "views": {"networkx", "rich"},
 }
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from merge_support import file_bytes, loads, plait, save_model, tensors_of
 from plait.engine.errors import InputError
-from plait.engine.finite import all_finite, canonical, looked_into
+from plait.engine.finite import all_finite, canonical, looked_into, told_by_output
 from plait.engine.methoddef import methods
 from support import Merge, digests, family, merges, typical
 
@@ -125,7 +125,7 @@ def test_one_is_seen_wherever_it_is(elements: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("name", methods())
-def test_every_load_is_looked_into_in_one_pass_that_reads_all_of_it(name: str) -> None:
+def test_every_load_is_looked_into_in_one_pass_that_reads_all_of_it_or_told_by_the_output(name: str) -> None:
     plan = typical(name, family({"matrix": (1200, 900)}, (torch.bfloat16,) * 5)).plan()
     for program in plan.programs.values():
         passes = program.passes
@@ -135,14 +135,18 @@ def test_every_load_is_looked_into_in_one_pass_that_reads_all_of_it(name: str) -
             if not (each.sampled or each.optional)
             for load in looked_into(passes, index)
         ]
+        read = {load for each in passes[:-1] if not (each.sampled or each.optional) for load in each.loads}
+        full += told_by_output(passes[-1]) - read
         assert sorted(map(id, program.program.loads)) == sorted(map(id, full))
-        assert looked_into(passes, 0) == set(passes[0].loads)
+        assert all(not told_by_output(each) for each in passes[:-1])
+        assert looked_into(passes, 0) | told_by_output(passes[0]) == set(passes[0].loads)
 
 
 def test_a_pass_that_reads_a_sample_looks_and_leaves_the_load_to_the_next() -> None:
     a, b, c = loads(3)
-    sampled, optional = {"sampled": True, "optional": False}, {"sampled": False, "optional": True}
-    full = {"sampled": False, "optional": False}
+    sampled = {"sampled": True, "optional": False, "nodes": ()}
+    optional = {"sampled": False, "optional": True, "nodes": ()}
+    full = {"sampled": False, "optional": False, "nodes": ()}
     passes: Any = [
         SimpleNamespace(loads=(a, b), **sampled),
         SimpleNamespace(loads=(a,), **full),

@@ -109,6 +109,7 @@ _VALUES = {
     "num_hash_buckets": 32,
     "num_codebooks": 2,
 }
+_NUMBERS = ("_layers", "_indexes", "_indices", "_idx", "_ids", "vision_feature_layer")
 _LIMITS = {"moe_top_k": 2, "top_k": 2}
 
 
@@ -153,21 +154,24 @@ def shrink(config: Any) -> None:
     values = {key: value for key, value in vars(config).items() if not key.startswith("_")}
     layers = {value for key, value in values.items() if key in _LAYER_KEYS and _is_size(value)}
     heads = {value for key, value in values.items() if key in _HEAD_KEYS and _is_size(value)}
+    kept = next((_varied(value) for value in values.values() if _is_layered(value, layers)), list(range(LAYERS)))
     for key, value in values.items():
         if hasattr(value, "model_type") and hasattr(value, "to_dict"):
             shrink(value)
         else:
-            small = _small(key, value, layers, heads)
+            small = _small(key, value, layers, heads, kept)
             if small is not value:
                 setattr(config, key, small)
 
 
-def _small(key: str, value: Any, layers: set[int], heads: set[int]) -> Any:
-    if isinstance(value, (list, tuple)) and len(value) in layers and len(value) > LAYERS:
-        return type(value)(value[layer] for layer in _varied(value))
-    if isinstance(value, list) and key.endswith(("_layers", "_indexes", "_idx", "_ids")) and value:
-        if all(_is_size(number) or number == 0 for number in value) and "token" not in key:
-            return [number for number in value if number < LAYERS] or [1]
+def _small(key: str, value: Any, layers: set[int], heads: set[int], kept: Sequence[int]) -> Any:
+    if _is_layered(value, layers):
+        return type(value)(value[layer] for layer in kept)
+    if isinstance(value, dict) and value and all(type(number) is int for number in value):
+        return {kept.index(number): inner for number, inner in value.items() if number in kept}
+    if isinstance(value, list) and value and key.endswith(_NUMBERS) and "token" not in key:
+        if all(type(number) is int for number in value):
+            return [place for place, layer in enumerate(kept) if layer in value] or [1]
         return value
     if not _is_size(value):
         return value
@@ -190,6 +194,11 @@ def _small(key: str, value: Any, layers: set[int], heads: set[int]) -> Any:
     if "_rank" in key:
         return min(value, 8)
     return min(value, _LIMITS.get(key, value))
+
+
+def _is_layered(value: Any, layers: set[int]) -> bool:
+    """Whether a value lists something for every layer."""
+    return isinstance(value, (list, tuple)) and len(value) in layers and len(value) > LAYERS
 
 
 def _varied(values: Sequence[Any]) -> list[int]:

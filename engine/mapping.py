@@ -248,10 +248,11 @@ class _Mapper:
             taken: list[int] = []
             for part in slices:
                 for position in range(part.layers):
-                    yield from self.layer(part, position, f"{stack}.{output_layer + position}")
+                    yield from self.layer(part, position, output_layer + position)
                 output_layer += part.layers
                 taken += part.lead.layers or ()
-            self.stacks[stack] = StackLayers(first.lead.model.stacks[stack].layers, tuple(taken))
+            layers = StackLayers(first.lead.model.stacks[stack].layers, tuple(taken))
+            self.stacks |= dict.fromkeys(_moving(first.lead.model, stack), layers)
         yield from self.outside(last, region, leading=False)
         yield from self.heads(first, last, region)
 
@@ -270,9 +271,10 @@ class _Mapper:
     def outside(self, part: _Slice, region: Region, *, leading: bool) -> Iterator[OutputTensor]:
         """Tensors that are in no layer of the stack; those of other stacks come with the leading ones."""
         lead = part.lead
+        moving = _moving(lead.model, lead.stack)
         for name in lead.model.tensors:
             role = lead.model.roles[name]
-            if not region.holds(name) or (role.stack is not None and role.stack == lead.stack):
+            if not region.holds(name) or (role.stack is not None and role.stack in moving):
                 continue
             if (role.leading or role.stack is not None) == leading:
                 yield self.tensor(part, name, [name] * len(part.sources), name, self.depth(lead.model, role))
@@ -283,20 +285,23 @@ class _Mapper:
             return 0.0
         return _position(role.layer, model.stacks[role.stack].layers)
 
-    def layer(self, part: _Slice, position: int, output_prefix: str) -> Iterator[OutputTensor]:
+    def layer(self, part: _Slice, position: int, output_layer: int) -> Iterator[OutputTensor]:
         lead = part.lead
         assert lead.stack is not None
         assert lead.layers is not None
         t = _position(position, part.layers)
-        for suffix in lead.model.stacks[lead.stack].suffixes:
-            name = f"{lead.stack}.{lead.layers[position]}.{suffix}"
-            if name not in lead.model.tensors:
-                continue  # layers of one stack may differ, as dense and expert layers do
-            names = [
-                f"{source.stack}.{source.layers[position]}.{suffix}" if source.layers is not None else name
-                for source in part.sources
-            ]
-            yield self.tensor(part, f"{output_prefix}.{suffix}", names, name, t)
+        for stack in _moving(lead.model, lead.stack):
+            for suffix in lead.model.stacks[stack].suffixes:
+                name = f"{stack}.{lead.layers[position]}.{suffix}"
+                if name not in lead.model.tensors:
+                    continue  # layers of one stack may differ, as dense and expert layers do
+                names = [
+                    f"{source.stack if stack == lead.stack else stack}.{source.layers[position]}.{suffix}"
+                    if source.layers is not None
+                    else name
+                    for source in part.sources
+                ]
+                yield self.tensor(part, f"{stack}.{output_layer}.{suffix}", names, name, t)
 
     def tensor(self, part: _Slice, output_name: str, names: Sequence[str], lead_name: str, t: float) -> OutputTensor:
         base = self.stored(part.base.model, lead_name, output_name) if part.base is not None else None
@@ -314,6 +319,13 @@ class _Mapper:
             needed = "" if name == output_name else f", needed for {output_name}"
             self.missing.append(f"{model.reference} has no tensor {name}{needed}")
         return stored
+
+
+def _moving(model: Model, stack: str | None) -> list[str]:
+    """The stack whose layers slices count, and those that hold parts of the same layers."""
+    if stack is None:
+        return []
+    return [stack, *(other.prefix for other in model.stacks.values() if other.follows == stack)]
 
 
 def _is_tied(model: Model) -> bool:

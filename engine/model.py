@@ -38,12 +38,14 @@ class Stack:
     """A stack of layers: tensors named ``{prefix}.{layer}.{suffix}`` for layer 0 to ``layers`` - 1.
 
     ``prefix`` is everything before the outermost numbered segment, such as ``model.layers`` or
-    ``vision_tower.encoder.layers``; ``suffixes`` are in the model's order, over all layers.
+    ``vision_tower.encoder.layers``; ``suffixes`` are in the model's order, over all layers. ``follows`` is the
+    stack whose layers these are parts of, where a model keeps a list of attentions beside a list of norms.
     """
 
     prefix: str
     layers: int
     suffixes: tuple[str, ...]
+    follows: str | None = None
 
     def tensor_name(self, layer: int, suffix: str) -> str:
         """The name of one tensor of one layer."""

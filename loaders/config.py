@@ -13,9 +13,11 @@ from .config_keys import (
     is_extra_count,
     layer_counts,
     part_of,
+    stack_word,
     words_of,
 )
-from .layer_lists import OTHER_MAPPINGS, StackChange, follow_layers, stack_word
+from .layer_lists import OTHER_MAPPINGS, StackChange, follow_layers
+from .layer_rules import follow_rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,6 +94,9 @@ def _about(counts: Sequence[LayerCount], prefix: str) -> list[LayerCount]:
         chosen = chosen or [count for count in counts if not count.path and all(not other.path for other in counts)]
     own = stack_word(prefix)
     specific = [count for count in chosen if own is not None and stack_word(_full_key(count)) == own]
+    if not specific and part == "" and own is not None:
+        # The config of an encoder or a decoder, which may be one of text and say so only further inside.
+        specific = [c for c in counts if c.path and c.part in ("", "text") and stack_word(_full_key(c)) == own]
     generic = [count for count in chosen if stack_word(_full_key(count)) is None]
     if not specific:
         return generic if generic or own is not None else chosen
@@ -116,8 +121,7 @@ def _restack(config: dict[str, object], change: StackChange, done: set[tuple[tup
         config[count.key] = plain
         for key in [key for key, value in config.items() if is_extra_count(key) and is_count(value)][:1]:
             config[key] = new - plain
-    if config.get("max_window_layers") == old:
-        config["max_window_layers"] = new
+    follow_rules(config, change)
     follow_layers(config, change, (old, stored), change.path, done)
 
 

@@ -50,7 +50,7 @@ def test_all_names_of_one_count_change_together() -> None:
 
 
 def test_a_count_of_something_else_stays() -> None:
-    config = {"num_hidden_layers": 4, "num_dense_layers": 4, "num_kv_shared_layers": 4, "first_k_dense_replace": 4}
+    config = {"num_hidden_layers": 4, "num_attention_heads": 4, "num_mem_blocks": 4, "num_nextn_predict_layers": 4}
     assert restack(config, 0, 1) == {**config, "num_hidden_layers": 2}
     assert restack({"num_hidden_layers": 5}, 0, 1) == {"num_hidden_layers": 5}
 

@@ -12,22 +12,26 @@ import json
 import logging
 import shutil
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import plait
 import torch
-from catalogue import build
+from catalogue import build, elements
 from plait.engine.errors import PlaitError
 from plait.loaders.checkpoint import open_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
 SHARES = (0.25, 0.75)
 """How much of the model and of its perturbed copy the linear merge takes."""
+
+Merge: TypeAlias = Callable[[str, Path], None]
+"""Merges from a recipe's text to a folder."""
 
 PASSED = "passed"
 FEWEST_LAYERS = 2
@@ -47,16 +51,21 @@ class Loaded:
 
 @dataclass
 class Outcome:
-    """What became of one architecture: ``control`` is a reason why it does not count, else empty."""
+    """What became of one architecture.
+
+    ``unbuilt`` is why transformers does not build it small, ``control`` why it does not load its own save as it was;
+    both empty where the architecture counts.
+    """
 
     name: str
+    unbuilt: str = ""
     control: str = ""
     results: dict[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> bool:
         """Whether transformers itself can do what is asked."""
-        return not self.control
+        return not self.unbuilt and not self.control
 
     @property
     def passed(self) -> bool:
@@ -86,18 +95,26 @@ def _counts(config: Any) -> dict[str, int]:
 
 
 def try_architecture(
-    name: str, scratch: Path, linear: Callable[[str, Path], None] | None = None, merges: Sequence[str] = MERGES
+    name: str, scratch: Path, *, mergekit: Merge | None = None, limit_elements: int = 30_000_000
 ) -> Outcome:
-    """Build, merge and load one architecture under ``scratch``, which is emptied again.
+    """Build, merge and load one architecture under ``scratch``, which is removed again.
 
-    ``linear`` makes a merge from a recipe's text, by default with Plait.
+    ``mergekit`` makes the linear merge once more, from the same folders.
     """
     outcome = Outcome(name)
     kind = getattr(importlib.import_module("transformers"), name)
     folders = [scratch / "model", scratch / "perturbed"]
     try:
         try:
+            size = elements(name)
+            if size > limit_elements:
+                outcome.unbuilt = f"its small form has {size / 1e6:.0f} million weights"
+                return outcome
             originals = _save_pair(name, folders)
+        except Exception as error:
+            outcome.unbuilt = _line(error)
+            return outcome
+        try:
             controls = [load(kind, folder) for folder in folders]
         except Exception as error:
             outcome.control = _line(error)
@@ -105,15 +122,16 @@ def try_architecture(
         outcome.control = _unfaithful(controls[0], originals[0]) or _unfaithful(controls[1], originals[1])
         if outcome.control:
             return outcome
-        merge = linear or merge_with_plait
-        for which in merges:
-            out = scratch / which
+        merges: list[tuple[str, str, Merge]] = [(which, which, merge_with_plait) for which in MERGES]
+        merges += [("mergekit", "linear", mergekit)] if mergekit is not None else []
+        for label, which, merge in merges:
+            out = scratch / label
             try:
-                outcome.results[which] = _try(which, kind, folders, controls, out, merge)
+                outcome.results[label] = _try(which, kind, folders, controls, out, merge)
             except PlaitError as error:
-                outcome.results[which] = f"refused: {error}"
+                outcome.results[label] = f"refused: {error}".replace(f"{scratch}/", "")
             except Exception as error:
-                outcome.results[which] = _line(error)
+                outcome.results[label] = _line(error).replace(f"{scratch}/", "")
             shutil.rmtree(out, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -137,11 +155,10 @@ def _save_pair(name: str, folders: Sequence[Path]) -> list[dict[str, torch.Tenso
             model.save_pretrained(folder)
             saved.append({key: tensor.clone() for key, tensor in model.state_dict().items()})
             generator = torch.Generator().manual_seed(1)
-            seen: set[int] = set()
-            for tensor in model.state_dict().values():
-                if tensor.is_floating_point() and tensor.data_ptr() not in seen:
-                    tensor.add_(torch.randn(tensor.shape, generator=generator).to(tensor.dtype), alpha=0.01)
-                seen.add(tensor.data_ptr())
+            with torch.no_grad():
+                for tensor in model.parameters():  # a tied one comes once
+                    if tensor.requires_grad and tensor.is_floating_point():
+                        tensor.add_(torch.randn(tensor.shape, generator=generator).to(tensor.dtype), alpha=0.01)
     return saved
 
 
@@ -166,12 +183,15 @@ def _try(
     folders: Sequence[Path],
     controls: Sequence[Loaded],
     out: Path,
-    merge: Callable[[str, Path], None],
+    merge: Merge,
 ) -> str:
     """Make one of the merges; what is wrong with it, or PASSED."""
     first, second = controls
     if which == "linear":
-        lines = [f"  - {{model: {path}, parameters: {{weight: {share}}}}}" for path, share in zip(folders, SHARES, strict=True)]
+        lines = [
+            f"  - {{model: {path}, parameters: {{weight: {share}}}}}"
+            for path, share in zip(folders, SHARES, strict=True)
+        ]
         merge("\n".join(["merge_method: linear", "models:", *lines]), out)
         found = load(kind, out)
         return _compare(found, first, lambda name: _mean(first.tensors[name], second.tensors[name]))
@@ -184,7 +204,9 @@ def _try(
     lines = [f"  - sources: [{{model: {folders[0]}, layer_range: [{start}, {end}]}}]" for start, end in parts]
     merge("\n".join(["merge_method: passthrough", "slices:", *lines]), out)
     found = load(kind, out)
-    followed = {key for key, count in first.text_counts.items() if (count, found.text_counts.get(key)) == (layers, len(sources))}
+    followed = {
+        key for key, count in first.text_counts.items() if (count, found.text_counts.get(key)) == (layers, len(sources))
+    }
     if not followed:
         return f"the text's config counts {layers} layers no longer than {len(sources)}"
     wrong = _unmoved(first.config, found.config, sources)

@@ -31,25 +31,36 @@ KINDS = {
     "sequence-to-sequence": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
 }
 
-_LAYER_KEYS = frozenset(
-    "num_hidden_layers num_layers n_layer n_layers encoder_layers decoder_layers depth num_decoder_layers "
-    "num_encoder_layers num_hidden_blocks attention_layers encoder_num_layers num_transformer_layers "
-    "encoder_num_hidden_layers decoder_num_hidden_layers num_block_layers".split()
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_LAYER_KEYS = _words(
+    """
+    num_hidden_layers num_layers n_layer n_layers encoder_layers decoder_layers depth num_decoder_layers
+    num_encoder_layers num_hidden_blocks attention_layers encoder_num_layers num_transformer_layers
+    encoder_num_hidden_layers decoder_num_hidden_layers num_block_layers
+    """
 )
-_WIDTH_KEYS = frozenset(
-    "hidden_size d_model n_embd dim embed_dim embedding_size width emb_dim projection_dim encoder_hidden_size "
-    "decoder_hidden_size out_hidden_size lm_hidden_size text_hidden_size vision_hidden_size hidden_dim "
-    "model_dim input_dim output_dim cross_attention_hidden_size mm_hidden_size proj_dim "
-    "encoder_embed_dim decoder_embed_dim projector_hidden_size multimodal_hidden_size "
-    "conv_dim out_channels output_hidden_size block_dim attention_hidden_size lru_width word_embed_proj_dim "
-    "vision_output_dim vision_output_size encoder_hidden_dim decoder_hidden_dim text_embed_dim encoder_dim "
-    "text_dim gate_hidden_dim projection_hidden_size embedding_dim cross_hidden_size backbone_hidden_size "
-    "compression_size mlp_hidden_size d_embed init_hidden_size visual_hidden_size tokenizer_hidden_size".split()
+_WIDTH_KEYS = _words(
+    """
+    hidden_size d_model n_embd dim embed_dim embedding_size width emb_dim projection_dim encoder_hidden_size
+    decoder_hidden_size out_hidden_size lm_hidden_size text_hidden_size vision_hidden_size hidden_dim model_dim
+    input_dim output_dim cross_attention_hidden_size mm_hidden_size proj_dim encoder_embed_dim decoder_embed_dim
+    projector_hidden_size multimodal_hidden_size conv_dim out_channels output_hidden_size block_dim
+    attention_hidden_size lru_width word_embed_proj_dim vision_output_dim vision_output_size encoder_hidden_dim
+    decoder_hidden_dim text_embed_dim encoder_dim text_dim gate_hidden_dim projection_hidden_size embedding_dim
+    cross_hidden_size backbone_hidden_size compression_size mlp_hidden_size d_embed init_hidden_size
+    visual_hidden_size tokenizer_hidden_size
+    """
 )
-_HEAD_KEYS = frozenset(
-    "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads attention_heads "
-    "num_query_heads encoder_num_attention_heads decoder_num_attention_heads num_global_attention_heads "
-    "swa_num_attention_heads encoder_heads decoder_heads".split()
+_HEAD_KEYS = _words(
+    """
+    num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads attention_heads
+    num_query_heads encoder_num_attention_heads decoder_num_attention_heads num_global_attention_heads
+    swa_num_attention_heads encoder_heads decoder_heads
+    """
 )
 _VALUES = {
     "vocab_size": VOCABULARY,
@@ -109,6 +120,30 @@ _VALUES = {
     "num_hash_buckets": 32,
     "num_codebooks": 2,
 }
+_FOUR_TYPES = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+_OWN: dict[str, dict[str, Any]] = {
+    # What a config leaves open or binds together, so that its small form has to be spelled out.
+    "Dots1Config": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
+    "DiffusionGemmaTextConfig": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32},
+    "DeepseekOcr2TextConfig": {"mlp_layer_types": ["dense", "sparse", "sparse", "sparse"]},
+    "EsmConfig": {"vocab_size": VOCABULARY},
+    "Gemma3nTextConfig": {"layer_types": _FOUR_TYPES, "num_kv_shared_layers": 2},
+    "HunYuanDenseV1Config": {"head_dim": HEAD},
+    "HunYuanMoEV1Config": {"head_dim": HEAD},
+    "HunYuanVLTextConfig": {"head_dim": HEAD},
+    "Lfm2MoeConfig": {"layer_types": ["conv", "full_attention", "conv", "full_attention"], "num_dense_layers": 1},
+    "Mamba2Config": {"num_heads": 8, "n_groups": 1},
+    "MinistralConfig": {"head_dim": HEAD},
+    "NemotronConfig": {"num_key_value_heads": 2},
+    "ReformerConfig": {"is_decoder": True, "axial_pos_embds_dim": [16, 48], "axial_pos_shape": [8, 8]},
+    "XLNetConfig": {"d_head": HEAD},
+    "LukeConfig": {"entity_vocab_size": 64},
+    "RoCBertConfig": {"shape_vocab_size": 64, "pronunciation_vocab_size": 64},
+    "BltConfig": {"encoder_hash_byte_group_vocab": 64},
+    "FalconH1Config": {"mamba_d_ssm": HIDDEN * 2, "mamba_n_heads": 8, "mamba_d_head": HIDDEN // 4},
+    "Dots3NoteTextConfig": {"swa_head_dim": HEAD + HEAD // 2},
+    "Dots3NoteConfig": {"swa_head_dim": HEAD + HEAD // 2},
+}
 _NUMBERS = ("_layers", "_indexes", "_indices", "_idx", "_ids", "vision_feature_layer")
 _LIMITS = {"moe_top_k": 2, "top_k": 2}
 
@@ -134,19 +169,29 @@ def entries() -> list[Entry]:
 
 def build(name: str, *, seed: int = 0) -> Any:
     """A small random model of a class. Raises whatever transformers raises if it cannot be built."""
-    transformers = importlib.import_module("transformers")
-    kind = getattr(transformers, name)
+    torch.manual_seed(seed)
+    model = _instance(name)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Weights that start as zeros or ones would hide a mix-up; fixed ones are made anew when loading.
+            if parameter.requires_grad and parameter.is_floating_point():
+                parameter.normal_(0.0, 0.02)
+    return model.eval()
+
+
+def elements(name: str) -> int:
+    """Elements of the weights that `build` would make; nothing is allocated."""
+    with torch.device("meta"):
+        return sum(math.prod(tensor.shape) for tensor in _instance(name).state_dict().values())
+
+
+def _instance(name: str) -> Any:
+    kind = getattr(importlib.import_module("transformers"), name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = kind.config_class()
         shrink(config)
-        torch.manual_seed(seed)
-        model = kind(config)
-    for parameter in model.state_dict().values():
-        # Weights that start as zeros or ones would hide a mix-up.
-        if parameter.is_floating_point():
-            parameter.normal_(0.0, 0.02)
-    return model.eval()
+        return kind(config)
 
 
 def shrink(config: Any) -> None:
@@ -154,6 +199,9 @@ def shrink(config: Any) -> None:
     values = {key: value for key, value in vars(config).items() if not key.startswith("_")}
     layers = {value for key, value in values.items() if key in _LAYER_KEYS and _is_size(value)}
     heads = {value for key, value in values.items() if key in _HEAD_KEYS and _is_size(value)}
+    by_layer = config._heterogeneity_spec.per_layer_overrides if getattr(config, "is_heterogeneous", False) else {}
+    if by_layer:
+        config.per_layer_config = None
     kept = next((_varied(value) for value in values.values() if _is_layered(value, layers)), list(range(LAYERS)))
     for key, value in values.items():
         if hasattr(value, "model_type") and hasattr(value, "to_dict"):
@@ -162,6 +210,14 @@ def shrink(config: Any) -> None:
             small = _small(key, value, layers, heads, kept)
             if small is not value:
                 setattr(config, key, small)
+    if by_layer:
+        config.per_layer_config = {
+            kept.index(layer): {key: _small(key, value, layers, heads, kept) for key, value in inner.items()}
+            for layer, inner in by_layer.items()
+            if layer in kept
+        }
+    for key, value in _OWN.get(type(config).__name__, {}).items():
+        setattr(config, key, value)
 
 
 def _small(key: str, value: Any, layers: set[int], heads: set[int], kept: Sequence[int]) -> Any:
@@ -189,7 +245,7 @@ def _small(key: str, value: Any, layers: set[int], heads: set[int], kept: Sequen
         return min(value, HIDDEN * 2)
     if "experts" in key:
         return min(value, 2 if "tok" in key or "top" in key else 1 if "shared" in key else 4)
-    if key.endswith("token_id") or key.endswith("token_index"):
+    if key.endswith(("token_id", "token_index")):
         return value % VOCABULARY
     if "_rank" in key:
         return min(value, 8)
@@ -213,8 +269,3 @@ def _varied(values: Sequence[Any]) -> list[int]:
 
 def _is_size(value: Any) -> bool:
     return type(value) is int and value > 0
-
-
-def parameters(model: Any) -> int:
-    """Elements of a model's weights."""
-    return sum(math.prod(tensor.shape) for tensor in model.state_dict().values())

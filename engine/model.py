@@ -57,13 +57,15 @@ class TensorRole:
     """Where a tensor belongs: ``stack`` and ``layer`` for one in a stack; else ``leading`` or trailing.
 
     ``leading`` is true for the input embeddings and what belongs to them (positions, token types, their norm
-    or projection); false for the rest (final norm, head).
+    or projection); false for the rest (final norm, head). ``per_layer`` is true for a tensor in no stack that
+    holds a part for every layer of the main one, such as a table of embeddings for each layer.
     """
 
     stack: str | None = None
     layer: int | None = None
     suffix: str | None = None
     leading: bool = False
+    per_layer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,8 +93,9 @@ def infer_architecture(tensors: Sequence[StoredTensor], config: Mapping[str, obj
     leading = [tensor for tensor in outside if is_leading(tensor.name)]
     before = frozenset(tensor.name for tensor in leading)
     trailing = [tensor for tensor in outside if tensor.name not in before]
-    roles |= dict.fromkeys(before, TensorRole(leading=True))
-    roles |= {tensor.name: TensorRole() for tensor in trailing}
+    layers = primary.count if primary is not None else 0
+    for tensor in outside:
+        roles[tensor.name] = TensorRole(leading=tensor.name in before, per_layer=_is_per_layer(tensor, layers))
     order = (*leading, *stacked, *trailing)
     embedding = _input_embedding(leading, config)
     return Architecture(
@@ -172,7 +173,7 @@ def _is_list_of_tables(prefix: str) -> bool:
 
 
 def _primary(groups: Sequence[_Group], counts: Sequence[LayerCount]) -> _Group | None:
-    """The stack that the config counts, as text or as the whole model; then text, not an eye or ear; then most bytes."""
+    """The stack that the config counts, as text or as the whole model; then text, no eye or ear; then most bytes."""
     ranks: dict[int, int] = {}
     for count in counts:
         rank = 2 if count.part == "text" else 1 if not count.path else 0
@@ -198,6 +199,12 @@ def _is_part_of(group: _Group, primary: _Group) -> bool:
         and part_of(group.prefix) == part_of(primary.prefix)
         and stack_word(group.prefix) == stack_word(primary.prefix)
     )
+
+
+def _is_per_layer(tensor: StoredTensor, layers: int) -> bool:
+    """Whether a tensor outside the stacks has a part for every layer, as ``embed_tokens_per_layer`` has."""
+    sizes = tensor.spec.shape if "per_layer" in tensor.name else ()
+    return len(sizes) == 2 and layers > 1 and any(size % layers == 0 for size in sizes)
 
 
 def _input_embedding(leading: Sequence[StoredTensor], config: Mapping[str, object]) -> StoredTensor | None:

@@ -15,7 +15,10 @@ Part: TypeAlias = Literal["text", "vision", "audio", "talker", ""]
 _PARTS: tuple[tuple[Part, frozenset[str]], ...] = (
     # A talker has a text part of its own, a vision-language part is named after its eyes: text is asked last.
     ("talker", frozenset({"talker", "wav", "vocoder", "codec", "predictor"})),
-    ("vision", frozenset({"vision", "visual", "vit", "image", "img", "video", "clip", "siglip", "pixel", "qformer", "sam"})),
+    (
+        "vision",
+        frozenset({"vision", "visual", "vit", "image", "img", "video", "clip", "siglip", "pixel", "qformer", "sam"}),
+    ),
     ("audio", frozenset({"audio", "speech", "sound", "mel"})),
     ("text", frozenset({"text", "llm", "language", "thinker"})),
 )

@@ -6,9 +6,12 @@ import copy
 import re
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from .config_keys import LayerCount, is_layer_count, part_of, stack_word, words_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _INDEX_WORDS = frozenset({"layer", "layers", "block", "blocks", "idx", "idxs", "index", "indexes", "indices"})
 _OTHER_LISTS = frozenset({"token", "tokens", "architectures", "limit", "mean", "std", "label", "labels", "language"})
@@ -30,6 +33,17 @@ class StackChange:
     sources: tuple[int, ...]
 
 
+def is_of_another_stack(key: str, config: Mapping[str, object], own: str | None) -> bool:
+    """Whether a key is about another stack than the one whose prefix has the word ``own``.
+
+    A prefix that says nothing may be the only stack: then ``decoder_sparse_step`` is about it.
+    """
+    word = stack_word(key)
+    if word is None or word == own:
+        return False
+    return own is not None or any(is_layer_count(other) and stack_word(other) == word for other in config)
+
+
 def follow_layers(
     config: dict[str, object],
     change: StackChange,
@@ -46,7 +60,7 @@ def follow_layers(
     is_encoders = own == "decoder" and any(is_layer_count(key) and stack_word(key) == "encoder" for key in config)
     for key, value in list(config.items()):
         words = words_of(key)
-        foreign = stack_word(key) not in (None, own) or (is_encoders and stack_word(key) is None)
+        foreign = is_of_another_stack(key, config, own) or (is_encoders and stack_word(key) is None)
         if foreign or (path, key) in done or not _OTHER_LISTS.isdisjoint(words):
             continue
         if isinstance(value, dict) and "layer" in words and value and all(map(_INDEX_KEY.match, value)):

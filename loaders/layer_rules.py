@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..engine.errors import InputError
 from .config_keys import is_count, stack_word, words_of
+from .layer_lists import is_of_another_stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +57,7 @@ def follow_rules(config: dict[str, object], change: StackChange) -> None:
     """
     listed = {_is_about_experts(key) for key, value in config.items() if _lists_kinds(key, value, change.old)}
     for key, value in list(config.items()):
-        if stack_word(key) not in (None, stack_word(change.prefix)):
+        if is_of_another_stack(key, config, stack_word(change.prefix)):
             continue
         if key in _CYCLES and isinstance(value, list) and 0 < len(value) < change.old:
             moved = [value[source % len(value)] for source in change.sources]

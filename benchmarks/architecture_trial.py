@@ -35,6 +35,7 @@ Merge: TypeAlias = Callable[[str, Path], None]
 
 PASSED = "passed"
 FEWEST_LAYERS = 2
+_EARS = {"vision", "audio"}
 MERGES = ("linear", "drop", "double")
 
 
@@ -90,8 +91,14 @@ def load(kind: Any, folder: Path) -> Loaded:
 
 def _counts(config: Any) -> dict[str, int]:
     """The whole numbers in the config of what writes text."""
-    text = config.get_text_config(decoder=True)
-    return {key: value for key, value in vars(text).items() if type(value) is int}
+    found: dict[str, int] = {}
+    waiting = [("", config.get_text_config(decoder=True))]
+    while waiting:
+        path, inner = waiting.pop()
+        found |= {path + key: value for key, value in vars(inner).items() if type(value) is int}
+        nested = {key: value for key, value in vars(inner).items() if hasattr(value, "model_type")}
+        waiting += [(f"{path}{key}.", value) for key, value in nested.items() if not _EARS & set(key.split("_"))]
+    return found
 
 
 def try_architecture(

@@ -6,6 +6,7 @@ import copy
 import re
 from typing import TYPE_CHECKING
 
+from ..engine.errors import InputError
 from .config_keys import (
     LayerCount,
     configs,
@@ -40,7 +41,8 @@ def output_config(
     ``stack_layers`` gives for each stack's prefix the donor's layer count and, for each output layer, the donor layer
     it comes from: counts, per-layer lists and lists of layer numbers follow it, in the (nested) config that is about
     this stack. ``dtype_name`` is written under the key the donor uses. ``vocabulary_rows`` and
-    ``tie_word_embeddings`` are written where given. An empty config (a model without one) stays empty.
+    ``tie_word_embeddings`` are written where given. An empty config (a model without one) stays empty. Raises
+    InputError where a config cannot say what became of the layers.
     """
     config: dict[str, object] = copy.deepcopy(dict(donor_config))
     if not config:
@@ -73,7 +75,11 @@ def _changes(config: Mapping[str, object], prefix: str, old: int, sources: tuple
             for path in paths
         ]
     if counts:
-        return []  # The config counts something else than what is stored; which of them is right, nobody can say.
+        said = ", ".join(f"{_full_key(count)} {count.count}" for count in counts)
+        raise InputError(
+            f"{prefix}: {old} layers are stored, and the config counts others ({said}); "
+            "slices that change how many there are cannot be written down"
+        )
     part = part_of(prefix)
     home = [path for path, _ in configs(config) if len(path) == 1 and part_of(path[0]) == (part or "text")]
     path = home[0] if home else ()

@@ -27,6 +27,7 @@ _COUNT_WORDS = frozenset({"n", "num", "number", "of", "encoder", "decoder"})
 _PLAIN_WORDS = frozenset(
     # Other words make it a count of something else: num_dense_layers, num_kv_shared_layers, max_window_layers.
     {"hidden", "transformer", "text", "vision", "audio", "language", "model", "single", "double", "self"}
+    | {"attends", "per"}
 )
 _ONE_WORD_KEYS = frozenset({"depth", "layers", "nlayers", "nlayer"})
 _EXTRA_WORDS = frozenset({"nextn", "mtp"})

@@ -91,8 +91,10 @@ def load(kind: Any, folder: Path) -> Loaded:
 
 def _counts(config: Any) -> dict[str, int]:
     """The whole numbers in the config of what writes text."""
-    found: dict[str, int] = {}
-    waiting = [("", config.get_text_config(decoder=True))]
+    text = config.get_text_config(decoder=True)
+    derived = getattr(text, "num_hidden_layers", None)  # of some, counted from a list of layers
+    found = {"num_hidden_layers": derived} if type(derived) is int else {}
+    waiting = [("", text)]
     while waiting:
         path, inner = waiting.pop()
         found |= {path + key: value for key, value in vars(inner).items() if type(value) is int}

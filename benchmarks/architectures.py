@@ -162,12 +162,13 @@ def _shares(found: Sequence[tuple[Entry, Outcome]]) -> list[list[str]]:
     ]
     for merge in (*MERGES, "mergekit"):
         label = "linear with mergekit 0.1.5" if merge == "mergekit" else merge
-        rows.append([label, *(_share(Counter(o.results.get(merge) for o in g)[PASSED], len(g)) for g in counting)])
+        tried = [[o.results[merge] for o in group if merge in o.results] for group in counting]
+        rows.append([label, *(_share(Counter(results)[PASSED], len(results)) for results in tried)])
     return rows
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part} ({part / whole:.1%})" if whole else "-"
+    return f"{part} of {whole} ({part / whole:.1%})" if whole else "-"
 
 
 def _reasons(outcome: Outcome) -> dict[str, list[str]]:
@@ -182,7 +183,7 @@ def _reasons(outcome: Outcome) -> dict[str, list[str]]:
 
 def _mark(outcome: Outcome, merge: str) -> str:
     result = outcome.results.get(merge)
-    return {PASSED: "✓", None: ""}.get(result, "✗")
+    return {PASSED: "✓", None: "not tried"}.get(result, "✗")
 
 
 def _cell(text: str) -> str:

@@ -223,7 +223,11 @@ def shrink(config: Any) -> None:
 def _small(key: str, value: Any, layers: set[int], heads: set[int], kept: Sequence[int]) -> Any:
     if _is_layered(value, layers):
         return type(value)(value[layer] for layer in kept)
-    if isinstance(value, dict) and value and all(type(number) is int for number in value):
+    if (
+        isinstance(value, dict)
+        and value
+        and all(type(number) is int and number < max(layers, default=0) for number in value)
+    ):
         return {kept.index(number): inner for number, inner in value.items() if number in kept}
     if isinstance(value, list) and value and key.endswith(_NUMBERS) and "token" not in key:
         if all(type(number) is int for number in value):

@@ -31,6 +31,7 @@ _NOT_TOKENS = frozenset(
 )
 _GENERATING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _HEADLESS = re.compile(r"(?<!LMHead)(?<!Chat)Model$|Encoder$|Classification$|QuestionAnswering$")
+_WHOLE_LAYERS = frozenset({"layers", "layer", "blocks", "block", "h"})
 _ROOTS = frozenset({"model", "transformer", "gpt_neox", "backbone", "decoder", "encoder"})
 
 
@@ -183,15 +184,16 @@ def _primary(groups: Sequence[_Group], counts: Sequence[LayerCount]) -> _Group |
     def preference(group: _Group) -> tuple[int, bool, bool, bool, bool, int]:
         part = part_of(group.prefix)
         is_decoder = stack_word(group.prefix) != "encoder"
-        ears = part in ("", "text"), part == "text", group.has_modules
-        return ranks.get(group.count, 0), *ears, is_decoder, group.size_bytes
+        likely = part in ("", "text"), group.has_modules, part == "text"
+        return ranks.get(group.count, 0), *likely, is_decoder, group.size_bytes
 
     return max(groups, key=preference, default=None)
 
 
 def _is_part_of(group: _Group, primary: _Group) -> bool:
     """Whether a list of modules holds parts of the primary stack's layers: it stands beside it and is as long."""
-    if group is primary or group.count != primary.count:
+    whole = group.prefix.rpartition(".")[2] in _WHOLE_LAYERS
+    if group is primary or whole or group.count != primary.count:
         return False
     beside = group.prefix.rpartition(".")[0] == primary.prefix.rpartition(".")[0]
     return (

@@ -55,6 +55,7 @@ def test_lists_of_parts_of_the_same_layers_move_together() -> None:
         ("model.norms", "model.layers"),
         ("model.encoder_layers", None),
         ("model.vision_layers", None),
+        ("model.blocks", None),
         ("other.layers", None),
     ],
 )

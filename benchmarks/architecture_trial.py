@@ -319,4 +319,6 @@ def _few(names: Any) -> str:
 
 
 def _line(error: Exception) -> str:
+    if "ignore_mismatched_sizes" in str(error):
+        return "weights of another shape than transformers expects"
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

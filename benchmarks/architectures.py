@@ -139,7 +139,10 @@ def page(catalogue: Iterable[Entry], known: Mapping[str, Outcome]) -> str:
             if not outcome.counts
         ],
     )
-    lines += ["\n## Every class that counts\n", "mergekit: the linear merge only, by mergekit 0.1.5.\n"]
+    lines += [
+        "\n## Every class that counts\n",
+        "mergekit: the linear merge of the same two folders, by mergekit 0.1.5.\n",
+    ]
     rows = [
         [f"`{entry.name}`", ", ".join(entry.kinds), *(_mark(outcome, merge) for merge in (*MERGES, "mergekit"))]
         for entry, outcome in sorted(found, key=lambda pair: pair[0].name.lower())

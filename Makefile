@@ -12,10 +12,10 @@ TYPED_MODULES := $(patsubst %.py,plait.%,$(filter-out __init__.py,$(wildcard *.p
 TYPED_SCRIPTS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types check docs bench wheel clean
+.PHONY: help demo test test-all test-architectures lint types check docs bench wheel clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## merge three small models and show the result
 	$(BIN)/plait demo
@@ -25,6 +25,9 @@ test: $(READY) ## the tests, a few minutes
 
 test-all: $(READY) ## the tests, the slow ones too
 	$(BIN)/python -m pytest
+
+test-architectures: $(READY) ## every architecture of transformers, merged and loaded, ten minutes
+	$(BIN)/python -m pytest tests/test_catalogue.py
 
 lint: $(READY) ## style and format
 	$(BIN)/ruff check .

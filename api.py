@@ -118,7 +118,9 @@ def plan(
     warnings += compiled.notes
     for reference, unused in names_by_model(compiled.graph.unused, models.values()).items():
         warnings.append(f"{reference}: {len(unused)} tensors are not used: {format_names(unused)}")
-    return MergePlan(parsed, method, models, compiled, shards, made, tuple(warnings))
+    merge = MergePlan(parsed, method, models, compiled, shards, made, tuple(warnings))
+    merge.output_config()  # slices that no config can describe are refused now
+    return merge
 
 
 def _names(compiled: Compiled) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .engine import host
 from .engine.compile import Compiled, names_by_model
+from .engine.errors import InputError
 from .engine.mapping import donor_of
 from .engine.units import format_bytes, format_names
 from .loaders.card import CardFacts, common_license
@@ -154,17 +155,23 @@ class MergePlan:
         )
 
     def output_config(self) -> dict[str, object]:
-        """The output's config.json: the donor's, with layers and dtype as they come out."""
+        """The output's config.json: the donor's, with layers and dtype as they come out.
+
+        Raises InputError where a config cannot say what became of the layers.
+        """
         stacks = {
             prefix: (layers.donor_layers, layers.source_layers)
             for prefix, layers in self.compiled.mapping.stacks.items()
         }
-        return output_config(
-            self.donor.config,
-            stack_layers=stacks,
-            dtype_name=self._dtype_name,
-            tie_word_embeddings=False if self.compiled.mapping.untied else None,
-        )
+        try:
+            return output_config(
+                self.donor.config,
+                stack_layers=stacks,
+                dtype_name=self._dtype_name,
+                tie_word_embeddings=False if self.compiled.mapping.untied else None,
+            )
+        except InputError as error:
+            raise InputError(f"{self.donor.reference}: {error}") from None
 
     @property
     def _dtype_name(self) -> str:

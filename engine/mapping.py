@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .errors import InputError, Problem, RecipeError
 from .regions import Region, region_of, whole
+from .slices import Slice, Source, is_tied, moving_stacks, position_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,32 +67,6 @@ class OutputMap:
     tensors: tuple[OutputTensor, ...]
     stacks: Mapping[str, StackLayers]
     untied: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    ref: ModelRef
-    model: Model
-    layers: range | None
-    stack: str | None
-    scopes: tuple[Parameters, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    sources: tuple[_Source, ...]
-    lead: _Source
-    base: _Source | None
-    scopes: tuple[Parameters, ...]
-
-    @property
-    def layers(self) -> int:
-        return len(self.lead.layers) if self.lead.layers is not None else 0
-
-    @property
-    def models(self) -> dict[ModelRef, Model]:
-        """Every model that the slice takes tensors from."""
-        return {source.ref: source.model for source in (self.lead, *self.sources)}
 
 
 def donor_of(recipe: Recipe) -> ModelRef:
@@ -189,22 +164,22 @@ class _Mapper:
         scopes: tuple[Parameters, ...],
         where: Location,
         region: Region,
-    ) -> _Source:
+    ) -> Source:
         model = self.models[ref]
         # A region is named after the donor's tensors; a model that calls its stack otherwise has its own primary.
         stack = region.stack if region.stack in model.stacks else model.primary
         if stack is None:
             if layer_range is not None:
                 raise RecipeError([Problem(where, f"{ref} has no stack of layers to take {list(layer_range)} from")])
-            return _Source(ref, model, None, None, scopes)
+            return Source(ref, model, None, None, scopes)
         count = model.stacks[stack].layers
         start, end = layer_range if layer_range is not None else (0, count)
         if end > count:
             message = f"layer_range [{start}, {end}], but {ref} has {count} layers"
             raise RecipeError([Problem(where, message, f"its last layer is {count - 1}; write [{start}, {count}]")])
-        return _Source(ref, model, range(start, end), stack, scopes)
+        return Source(ref, model, range(start, end), stack, scopes)
 
-    def same_layers(self, sources: Sequence[_Source], region: Region) -> None:
+    def same_layers(self, sources: Sequence[Source], region: Region) -> None:
         base = self.recipe.base_model
         models = {base: self.models[base]} if base is not None and self.method.base != "unused" else {}
         models.update((source.ref, source.model) for source in sources)
@@ -216,30 +191,30 @@ class _Mapper:
 
     def slice(
         self,
-        sources: tuple[_Source, ...],
+        sources: tuple[Source, ...],
         scopes: tuple[Parameters, ...],
         where: Location,
         base_ref: ModelRef | None,
         *,
         whole_stack: bool,
-    ) -> _Slice:
+    ) -> Slice:
         base = next((source for source in sources if source.ref == base_ref), None)
         if base is None and base_ref is not None and whole_stack:
             first = sources[0]
             model = self.models[base_ref]
             stack = first.stack if first.stack in model.stacks else model.primary
-            base = _Source(base_ref, model, range(model.stacks[stack].layers) if stack else None, stack, ())
+            base = Source(base_ref, model, range(model.stacks[stack].layers) if stack else None, stack, ())
         if base is None and self.method.base == "required":
             message = f"{self.method.name} needs the base model among the sources of every slice"
             raise RecipeError([Problem(where, message, f"add {base_ref} with its layer_range")])
         if self.method.excludes_base:
             sources = tuple(source for source in sources if source.ref != base_ref)
         lead = base or sources[0]
-        return _Slice(sources, lead, base if self.method.base != "unused" else None, scopes)
+        return Slice(sources, lead, base if self.method.base != "unused" else None, scopes)
 
     # ---------------------------------------------------------------------------------- slices → tensors
 
-    def slices(self, slices: Sequence[_Slice], region: Region) -> Iterator[OutputTensor]:
+    def slices(self, slices: Sequence[Slice], region: Region) -> Iterator[OutputTensor]:
         first, last = slices[0], slices[-1]
         yield from self.outside(first, region, leading=True)
         stack = first.lead.stack
@@ -248,31 +223,45 @@ class _Mapper:
             taken: list[int] = []
             for part in slices:
                 for position in range(part.layers):
-                    yield from self.layer(part, position, f"{stack}.{output_layer + position}")
+                    yield from self.layer(part, position, output_layer + position)
                 output_layer += part.layers
                 taken += part.lead.layers or ()
-            self.stacks[stack] = StackLayers(first.lead.model.stacks[stack].layers, tuple(taken))
+            layers = StackLayers(first.lead.model.stacks[stack].layers, tuple(taken))
+            self.refuse_parts(first.lead.model, region, layers)
+            self.stacks |= dict.fromkeys(moving_stacks(first.lead.model, stack), layers)
         yield from self.outside(last, region, leading=False)
         yield from self.heads(first, last, region)
 
-    def heads(self, first: _Slice, last: _Slice, region: Region) -> Iterator[OutputTensor]:
+    def refuse_parts(self, model: Model, region: Region, layers: StackLayers) -> None:
+        """InputError where layers move, and a tensor outside of them holds a part for each."""
+        if layers.source_layers == tuple(range(layers.donor_layers)):
+            return
+        for name, role in model.roles.items():
+            if role.per_layer and region.holds(name):
+                raise InputError(
+                    f"{model.reference}: {name} ({list(model.tensors[name].spec.shape)}) holds a part for each of "
+                    f"the {layers.donor_layers} layers, and slices cannot cut it yet; merge whole stacks with models:"
+                )
+
+    def heads(self, first: Slice, last: Slice, region: Region) -> Iterator[OutputTensor]:
         """The head, where the last slice's model stores none and the output's is not the output's embedding."""
         donor = self.models[donor_of(self.recipe)]
         models = (donor, *first.models.values(), *last.models.values())
-        tied = first.models.keys() == last.models.keys() and all(map(_is_tied, models))
+        tied = first.models.keys() == last.models.keys() and all(map(is_tied, models))
         if tied or region.stack != donor.primary:
             return
-        self.untied = _is_tied(donor)
+        self.untied = is_tied(donor)
         for name in last.lead.model.aliases:
             if region.holds(name):
                 yield self.tensor(last, name, [name] * len(last.sources), name, 0.0)
 
-    def outside(self, part: _Slice, region: Region, *, leading: bool) -> Iterator[OutputTensor]:
+    def outside(self, part: Slice, region: Region, *, leading: bool) -> Iterator[OutputTensor]:
         """Tensors that are in no layer of the stack; those of other stacks come with the leading ones."""
         lead = part.lead
+        moving = moving_stacks(lead.model, lead.stack)
         for name in lead.model.tensors:
             role = lead.model.roles[name]
-            if not region.holds(name) or (role.stack is not None and role.stack == lead.stack):
+            if not region.holds(name) or (role.stack is not None and role.stack in moving):
                 continue
             if (role.leading or role.stack is not None) == leading:
                 yield self.tensor(part, name, [name] * len(part.sources), name, self.depth(lead.model, role))
@@ -281,24 +270,27 @@ class _Mapper:
         """Where a tensor stands in its own stack, 0 to 1; 0 for one in no stack."""
         if role.stack is None or role.layer is None:
             return 0.0
-        return _position(role.layer, model.stacks[role.stack].layers)
+        return position_of(role.layer, model.stacks[role.stack].layers)
 
-    def layer(self, part: _Slice, position: int, output_prefix: str) -> Iterator[OutputTensor]:
+    def layer(self, part: Slice, position: int, output_layer: int) -> Iterator[OutputTensor]:
         lead = part.lead
         assert lead.stack is not None
         assert lead.layers is not None
-        t = _position(position, part.layers)
-        for suffix in lead.model.stacks[lead.stack].suffixes:
-            name = f"{lead.stack}.{lead.layers[position]}.{suffix}"
-            if name not in lead.model.tensors:
-                continue  # layers of one stack may differ, as dense and expert layers do
-            names = [
-                f"{source.stack}.{source.layers[position]}.{suffix}" if source.layers is not None else name
-                for source in part.sources
-            ]
-            yield self.tensor(part, f"{output_prefix}.{suffix}", names, name, t)
+        t = position_of(position, part.layers)
+        for stack in moving_stacks(lead.model, lead.stack):
+            for suffix in lead.model.stacks[stack].suffixes:
+                name = f"{stack}.{lead.layers[position]}.{suffix}"
+                if name not in lead.model.tensors:
+                    continue  # layers of one stack may differ, as dense and expert layers do
+                names = [
+                    f"{source.stack if stack == lead.stack else stack}.{source.layers[position]}.{suffix}"
+                    if source.layers is not None
+                    else name
+                    for source in part.sources
+                ]
+                yield self.tensor(part, f"{stack}.{output_layer}.{suffix}", names, name, t)
 
-    def tensor(self, part: _Slice, output_name: str, names: Sequence[str], lead_name: str, t: float) -> OutputTensor:
+    def tensor(self, part: Slice, output_name: str, names: Sequence[str], lead_name: str, t: float) -> OutputTensor:
         base = self.stored(part.base.model, lead_name, output_name) if part.base is not None else None
         sources = []
         for source, name in zip(part.sources, names, strict=True):
@@ -314,13 +306,3 @@ class _Mapper:
             needed = "" if name == output_name else f", needed for {output_name}"
             self.missing.append(f"{model.reference} has no tensor {name}{needed}")
         return stored
-
-
-def _is_tied(model: Model) -> bool:
-    """Whether a model's head is its input embedding: it stores none, or says that what it stores does not count."""
-    return bool(model.aliases) or model.config.get("tie_word_embeddings") is True
-
-
-def _position(index: int, count: int) -> float:
-    """T of a layer: 0 for the first to 1 for the last, 1 where there is only one."""
-    return index / (count - 1) if count > 1 else 1.0

@@ -38,12 +38,14 @@ class Stack:
     """A stack of layers: tensors named ``{prefix}.{layer}.{suffix}`` for layer 0 to ``layers`` - 1.
 
     ``prefix`` is everything before the outermost numbered segment, such as ``model.layers`` or
-    ``vision_tower.encoder.layers``; ``suffixes`` are in the model's order, over all layers.
+    ``vision_tower.encoder.layers``; ``suffixes`` are in the model's order, over all layers. ``follows`` is the
+    stack whose layers these are parts of, where a model keeps a list of attentions beside a list of norms.
     """
 
     prefix: str
     layers: int
     suffixes: tuple[str, ...]
+    follows: str | None = None
 
     def tensor_name(self, layer: int, suffix: str) -> str:
         """The name of one tensor of one layer."""
@@ -55,13 +57,15 @@ class TensorRole:
     """Where a tensor belongs: ``stack`` and ``layer`` for one in a stack; else ``leading`` or trailing.
 
     ``leading`` is true for the input embeddings and what belongs to them (positions, token types, their norm
-    or projection); false for the rest (final norm, head).
+    or projection); false for the rest (final norm, head). ``per_layer`` is true for a tensor in no stack that
+    holds a part for every layer of the main one, such as a table of embeddings for each layer.
     """
 
     stack: str | None = None
     layer: int | None = None
     suffix: str | None = None
     leading: bool = False
+    per_layer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

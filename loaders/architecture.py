@@ -8,7 +8,7 @@ from sys import intern
 from typing import TYPE_CHECKING
 
 from ..engine.model import Stack, TensorRole
-from .config_keys import LayerCount, configs, is_count, layer_counts, part_of, words_of
+from .config_keys import LayerCount, configs, is_count, layer_counts, part_of, stack_word, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +31,7 @@ _NOT_TOKENS = frozenset(
 )
 _GENERATING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _HEADLESS = re.compile(r"(?<!LMHead)(?<!Chat)Model$|Encoder$|Classification$|QuestionAnswering$")
+_WHOLE_LAYERS = frozenset({"layers", "layer", "blocks", "block", "h"})
 _ROOTS = frozenset({"model", "transformer", "gpt_neox", "backbone", "decoder", "encoder"})
 
 
@@ -72,11 +73,13 @@ def infer_architecture(tensors: Sequence[StoredTensor], config: Mapping[str, obj
     """
     counts = layer_counts(config)
     groups = _stacks(_grouped(tensors), counts)
+    primary = _primary(groups, counts)
     stacks = {
         group.prefix: Stack(
             group.prefix,
             group.count,
             tuple(dict.fromkeys(suffix for layer in sorted(group.layers) for _, suffix in group.layers[layer])),
+            primary.prefix if primary is not None and _is_part_of(group, primary) else None,
         )
         for group in groups
     }
@@ -91,13 +94,14 @@ def infer_architecture(tensors: Sequence[StoredTensor], config: Mapping[str, obj
     leading = [tensor for tensor in outside if is_leading(tensor.name)]
     before = frozenset(tensor.name for tensor in leading)
     trailing = [tensor for tensor in outside if tensor.name not in before]
-    roles |= dict.fromkeys(before, TensorRole(leading=True))
-    roles |= {tensor.name: TensorRole() for tensor in trailing}
+    layers = primary.count if primary is not None else 0
+    for tensor in outside:
+        roles[tensor.name] = TensorRole(leading=tensor.name in before, per_layer=_is_per_layer(tensor, layers))
     order = (*leading, *stacked, *trailing)
     embedding = _input_embedding(leading, config)
     return Architecture(
         stacks=stacks,
-        primary=_primary(groups, counts),
+        primary=primary.prefix if primary is not None else None,
         roles={tensor.name: roles[tensor.name] for tensor in order},
         order=order,
         aliases=_aliases(embedding, trailing, stacks, config),
@@ -169,18 +173,40 @@ def _is_list_of_tables(prefix: str) -> bool:
     return bool(words & (_EMBEDDING_WORDS | _OUTPUT_WORDS))
 
 
-def _primary(groups: Sequence[_Group], counts: Sequence[LayerCount]) -> str | None:
-    """The stack that the config counts, as text or as the whole model; then not an eye or ear; then most bytes."""
+def _primary(groups: Sequence[_Group], counts: Sequence[LayerCount]) -> _Group | None:
+    """The stack that the config counts, as text or as the whole model; then text, no eye or ear; then most bytes."""
     ranks: dict[int, int] = {}
     for count in counts:
         rank = 2 if count.part == "text" else 1 if not count.path else 0
         for layers in (count.count, count.count + count.extra):
             ranks[layers] = max(ranks.get(layers, 0), rank)
 
-    def preference(group: _Group) -> tuple[int, bool, int]:
-        return ranks.get(group.count, 0), part_of(group.prefix) in ("", "text"), group.size_bytes
+    def preference(group: _Group) -> tuple[int, bool, bool, bool, bool, int]:
+        part = part_of(group.prefix)
+        is_decoder = stack_word(group.prefix) != "encoder"
+        likely = part in ("", "text"), group.has_modules, part == "text"
+        return ranks.get(group.count, 0), *likely, is_decoder, group.size_bytes
 
-    return max(groups, key=preference).prefix if groups else None
+    return max(groups, key=preference, default=None)
+
+
+def _is_part_of(group: _Group, primary: _Group) -> bool:
+    """Whether a list of modules holds parts of the primary stack's layers: it stands beside it and is as long."""
+    whole = group.prefix.rpartition(".")[2] in _WHOLE_LAYERS
+    if group is primary or whole or group.count != primary.count:
+        return False
+    beside = group.prefix.rpartition(".")[0] == primary.prefix.rpartition(".")[0]
+    return (
+        beside
+        and part_of(group.prefix) == part_of(primary.prefix)
+        and stack_word(group.prefix) == stack_word(primary.prefix)
+    )
+
+
+def _is_per_layer(tensor: StoredTensor, layers: int) -> bool:
+    """Whether a tensor outside the stacks has a part for every layer, as ``embed_tokens_per_layer`` has."""
+    sizes = tensor.spec.shape if "per_layer" in tensor.name else ()
+    return len(sizes) == 2 and layers > 1 and any(size % layers == 0 for size in sizes)
 
 
 def _input_embedding(leading: Sequence[StoredTensor], config: Mapping[str, object]) -> StoredTensor | None:

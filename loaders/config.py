@@ -6,6 +6,7 @@ import copy
 import re
 from typing import TYPE_CHECKING
 
+from ..engine.errors import InputError
 from .config_keys import (
     LayerCount,
     configs,
@@ -13,9 +14,11 @@ from .config_keys import (
     is_extra_count,
     layer_counts,
     part_of,
+    stack_word,
     words_of,
 )
-from .layer_lists import OTHER_MAPPINGS, StackChange, follow_layers, stack_word
+from .layer_lists import OTHER_MAPPINGS, StackChange, follow_layers
+from .layer_rules import follow_rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +41,8 @@ def output_config(
     ``stack_layers`` gives for each stack's prefix the donor's layer count and, for each output layer, the donor layer
     it comes from: counts, per-layer lists and lists of layer numbers follow it, in the (nested) config that is about
     this stack. ``dtype_name`` is written under the key the donor uses. ``vocabulary_rows`` and
-    ``tie_word_embeddings`` are written where given. An empty config (a model without one) stays empty.
+    ``tie_word_embeddings`` are written where given. An empty config (a model without one) stays empty. Raises
+    InputError where a config cannot say what became of the layers.
     """
     config: dict[str, object] = copy.deepcopy(dict(donor_config))
     if not config:
@@ -71,7 +75,11 @@ def _changes(config: Mapping[str, object], prefix: str, old: int, sources: tuple
             for path in paths
         ]
     if counts:
-        return []  # The config counts something else than what is stored; which of them is right, nobody can say.
+        said = ", ".join(f"{_full_key(count)} {count.count}" for count in counts)
+        raise InputError(
+            f"{prefix}: {old} layers are stored, and the config counts others ({said}); "
+            "slices that change how many there are cannot be written down"
+        )
     part = part_of(prefix)
     home = [path for path, _ in configs(config) if len(path) == 1 and part_of(path[0]) == (part or "text")]
     path = home[0] if home else ()
@@ -92,6 +100,9 @@ def _about(counts: Sequence[LayerCount], prefix: str) -> list[LayerCount]:
         chosen = chosen or [count for count in counts if not count.path and all(not other.path for other in counts)]
     own = stack_word(prefix)
     specific = [count for count in chosen if own is not None and stack_word(_full_key(count)) == own]
+    if not specific and part == "" and own is not None:
+        # The config of an encoder or a decoder, which may be one of text and say so only further inside.
+        specific = [c for c in counts if c.path and c.part in ("", "text") and stack_word(_full_key(c)) == own]
     generic = [count for count in chosen if stack_word(_full_key(count)) is None]
     if not specific:
         return generic if generic or own is not None else chosen
@@ -116,8 +127,7 @@ def _restack(config: dict[str, object], change: StackChange, done: set[tuple[tup
         config[count.key] = plain
         for key in [key for key, value in config.items() if is_extra_count(key) and is_count(value)][:1]:
             config[key] = new - plain
-    if config.get("max_window_layers") == old:
-        config["max_window_layers"] = new
+    follow_rules(config, change)
     follow_layers(config, change, (old, stored), change.path, done)
 
 

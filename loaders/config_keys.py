@@ -15,7 +15,10 @@ Part: TypeAlias = Literal["text", "vision", "audio", "talker", ""]
 _PARTS: tuple[tuple[Part, frozenset[str]], ...] = (
     # A talker has a text part of its own, a vision-language part is named after its eyes: text is asked last.
     ("talker", frozenset({"talker", "wav", "vocoder", "codec", "predictor"})),
-    ("vision", frozenset({"vision", "visual", "vit", "image", "img", "video", "clip", "siglip", "pixel", "qformer"})),
+    (
+        "vision",
+        frozenset({"vision", "visual", "vit", "image", "img", "video", "clip", "siglip", "pixel", "qformer", "sam"}),
+    ),
     ("audio", frozenset({"audio", "speech", "sound", "mel"})),
     ("text", frozenset({"text", "llm", "language", "thinker"})),
 )
@@ -24,9 +27,12 @@ _COUNT_WORDS = frozenset({"n", "num", "number", "of", "encoder", "decoder"})
 _PLAIN_WORDS = frozenset(
     # Other words make it a count of something else: num_dense_layers, num_kv_shared_layers, max_window_layers.
     {"hidden", "transformer", "text", "vision", "audio", "language", "model", "single", "double", "self"}
+    | {"attends", "per"}
 )
 _ONE_WORD_KEYS = frozenset({"depth", "layers", "nlayers", "nlayer"})
 _EXTRA_WORDS = frozenset({"nextn", "mtp"})
+_STACK_WORDS = ("encoder", "decoder", "single", "double")
+"""Words that tell two stacks of one config apart: ``num_decoder_layers``, ``num_single_layers``."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
@@ -61,6 +67,11 @@ def part_of(name: str) -> Part:
         if words & markers:
             return part
     return ""
+
+
+def stack_word(name: str) -> str | None:
+    """The word of a key or prefix that says which of two stacks it is about; None if it says nothing."""
+    return next((word for word in words_of(name) if word in _STACK_WORDS), None)
 
 
 def is_layer_count(key: str) -> bool:

@@ -6,12 +6,12 @@ import copy
 import re
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
-from .config_keys import LayerCount, is_layer_count, part_of, words_of
+from .config_keys import LayerCount, is_layer_count, part_of, stack_word, words_of
 
-_STACK_WORDS = ("encoder", "decoder", "single", "double")
-"""Words that tell two stacks of one config apart: ``num_decoder_layers``, ``num_single_layers``."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _INDEX_WORDS = frozenset({"layer", "layers", "block", "blocks", "idx", "idxs", "index", "indexes", "indices"})
 _OTHER_LISTS = frozenset({"token", "tokens", "architectures", "limit", "mean", "std", "label", "labels", "language"})
@@ -33,9 +33,15 @@ class StackChange:
     sources: tuple[int, ...]
 
 
-def stack_word(name: str) -> str | None:
-    """The word of a key or prefix that says which of two stacks it is about; None if it says nothing."""
-    return next((word for word in words_of(name) if word in _STACK_WORDS), None)
+def is_of_another_stack(key: str, config: Mapping[str, object], own: str | None) -> bool:
+    """Whether a key is about another stack than the one whose prefix has the word ``own``.
+
+    A prefix that says nothing may be the only stack: then ``decoder_sparse_step`` is about it.
+    """
+    word = stack_word(key)
+    if word is None or word == own:
+        return False
+    return own is not None or any(is_layer_count(other) and stack_word(other) == word for other in config)
 
 
 def follow_layers(
@@ -49,9 +55,12 @@ def follow_layers(
     numbers = {key: found for key, value in config.items() if (found := _layer_numbers(key, value)) is not None}
     # Some families count their layers from 1; a list that holds the layer count itself gives that away.
     base = int(any(change.old in found for found in numbers.values()) and not any(0 in x for x in numbers.values()))
+    own = stack_word(change.prefix)
+    # Beside a decoder's own count, what does not say whose it is goes with the plain count, which is the encoder's.
+    is_encoders = own == "decoder" and any(is_layer_count(key) and stack_word(key) == "encoder" for key in config)
     for key, value in list(config.items()):
         words = words_of(key)
-        foreign = stack_word(key) not in (None, stack_word(change.prefix))
+        foreign = is_of_another_stack(key, config, own) or (is_encoders and stack_word(key) is None)
         if foreign or (path, key) in done or not _OTHER_LISTS.isdisjoint(words):
             continue
         if isinstance(value, dict) and "layer" in words and value and all(map(_INDEX_KEY.match, value)):

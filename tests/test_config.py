@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from plait.engine.errors import InputError
 from plait.loaders.config import output_config
 from plait.loaders.config_keys import is_extra_count, is_layer_count, layer_counts
 
@@ -50,9 +51,17 @@ def test_all_names_of_one_count_change_together() -> None:
 
 
 def test_a_count_of_something_else_stays() -> None:
-    config = {"num_hidden_layers": 4, "num_dense_layers": 4, "num_kv_shared_layers": 4, "first_k_dense_replace": 4}
+    config = {"num_hidden_layers": 4, "num_attention_heads": 4, "num_mem_blocks": 4, "num_nextn_predict_layers": 4}
     assert restack(config, 0, 1) == {**config, "num_hidden_layers": 2}
-    assert restack({"num_hidden_layers": 5}, 0, 1) == {"num_hidden_layers": 5}
+
+
+def test_layers_that_the_config_does_not_count_cannot_be_dropped() -> None:
+    config = {"num_hidden_layers": 5, "text_config": {"num_layers": 6}}
+    assert restack(config, 0, 1, 2, 3) == config
+    with pytest.raises(
+        InputError, match=r"4 layers are stored, and .* \(num_hidden_layers 5, text_config.num_layers 6\)"
+    ):
+        restack(config, 0, 1)
 
 
 @pytest.mark.parametrize(

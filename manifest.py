@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .loaders.input_files import read_json
+from .loaders.manifest_file import MANIFEST_FILE, MANIFEST_LIMIT_BYTES
 from .version import VERSION
 
 if TYPE_CHECKING:
@@ -13,8 +16,14 @@ if TYPE_CHECKING:
 
     from .engine.model import Model
     from .engine.recipe import ModelRef
+    from .loaders.folder import OutputFolder
     from .loaders.shards import Shard
     from .merge import MergeResult
+
+_OTHER_FILES = re.compile(
+    r".*\.safetensors.*|plait\.lock.*|plait-journal.*|plait-manifest\.json.*|config\.json|README\.md|.*\.tmp"
+)
+"""What the list of files beside the shards leaves out: what is not there yet, is gone soon, or is made to be edited."""
 
 
 def manifest_of(
@@ -24,10 +33,13 @@ def manifest_of(
     *,
     allow_nonfinite: bool,
     nonfinite: Mapping[str, Sequence[str]],
+    unused: Mapping[str, Sequence[Mapping[str, object]]],
+    folder: Path,
 ) -> dict[str, object]:
     """The content of ``plait-manifest.json``.
 
-    ``nonfinite`` has, by model reference, the tensors whose NaN and infinity were let through.
+    ``nonfinite`` has, by model reference, the tensors whose NaN and infinity were let through, ``unused`` those
+    that the output is not made of, by reason. ``folder`` has everything but index and config.
     """
     return {
         "version": VERSION,
@@ -44,6 +56,8 @@ def manifest_of(
                     for file in model.files
                 ],
                 "nonfinite": list(nonfinite.get(str(ref), ())),
+                "tensors": len(model.tensors),
+                "unused": list(unused.get(str(ref), ())),
             }
             for ref, model in models.items()
         ],
@@ -58,4 +72,20 @@ def manifest_of(
             }
             for shard in shards
         ],
+        "files": [
+            {"name": path.name, "bytes": path.stat().st_size}
+            for path in sorted(folder.iterdir())
+            if path.is_file() and not _OTHER_FILES.fullmatch(path.name)
+        ]
+        + ([{"name": "config.json"}] if next(iter(models.values())).config else []),
     }
+
+
+def record_digests(folder: OutputFolder, sha256: Mapping[str, str]) -> None:
+    """Add the sha256 of the shards, by name, to a folder's manifest."""
+    manifest = read_json(folder.path / MANIFEST_FILE, MANIFEST_LIMIT_BYTES)
+    shards = manifest["shards"]
+    assert isinstance(shards, list)
+    manifest["shards"] = [shard | {"sha256": sha256[shard["name"]]} for shard in shards]
+    folder.write_json(MANIFEST_FILE, manifest)
+    folder.sync()

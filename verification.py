@@ -176,7 +176,7 @@ def _warn_of_constant(entries: Mapping[str, HeaderEntry], values: Mapping[str, V
             kinds.setdefault(_NUMBER.sub("*", name), []).append(name)
     for names in kinds.values():
         constant = [name for name in names if name in values and values[name].constant is not None]
-        zero_table = len(names) == 1 and constant and len(entries[names[0]].shape) > 1
+        zero_table = len(names) == 1 and constant and min(entries[names[0]].shape) > 1
         if not constant or (len(constant) == len(names) and not zero_table):
             continue
         others = "" if zero_table else ", and others of its kind are not"

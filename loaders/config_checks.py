@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 from ..engine.units import format_count
 from .config import counts_about
-from .config_keys import configs, is_count, part_of
+from .config_keys import configs, is_count, part_of, words_of
 from .findings import Check, Findings, skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ..engine.model import Model, StoredTensor
+    from ..engine.model import Model, StoredTensor, TensorRole
+    from .findings import Severity
 
 CONFIG_FILE = "config.json"
 
-_WIDTH_KEYS = (
-    *("hidden_size", "d_model", "n_embd", "dim", "model_dim", "embedding_size", "embed_dim", "emb_dim", "d_embed"),
-    *("word_embed_proj_dim", "embedding_dim", "hidden_dim", "encoder_hidden_size", "decoder_hidden_size", "n_embed"),
-)
+_WIDTH_WORDS = frozenset({"hidden", "embedding", "embed", "embd", "emb", "dim", "model", "width"})
+_NOT_WIDTH_WORDS = frozenset({"max", "position", "num", "n", "layers", "head", "type", "per"})
+_HEAD_WORDS = frozenset({"head", "heads", "output", "out", "unembed", "unembedding", "classifier", "decoder", "proj"})
 _HEADS = (["output"], ["output_layer"], ["lm_head"], ["embed_out"])
 _LEAST_LAYERS = 3
 """Layers of a stack from which on one that lacks a tensor stands out."""
@@ -47,6 +47,8 @@ def tied_head(model: Model) -> tuple[StoredTensor, StoredTensor] | None:
     embedding, head = _embedding(model), _stored_head(model)
     if embedding is None or head is None or embedding.spec != head.spec or _said_tied(model) is not True:
         return None
+    if not _is_head_name(head.name):
+        return None  # of an encoder, say, whose config means another tie
     return embedding, head
 
 
@@ -62,9 +64,12 @@ def _layers(model: Model, findings: Findings) -> Iterator[str]:
         counts = counts_about(model.config, stack.prefix)
         if any(stack.layers in (count.count, count.count + count.extra) for count in counts):
             yield f"{format_count(stack.layers)} layers in {stack.prefix}"
-        elif counts and stack.prefix == model.primary:
-            key = ".".join((*counts[0].path, counts[0].key))
-            findings.problem(CONFIG_FILE, f"{key} is {counts[0].count}, and {stack.prefix} has {stack.layers} layers")
+            continue
+        # Counts of blocks, or of another part's layers, may mean something else.
+        sure = [count for count in counts if (count.part == "text" or not count.path) and "layer" in count.key]
+        if sure and stack.prefix == model.primary:
+            key = ".".join((*sure[0].path, sure[0].key))
+            findings.problem(CONFIG_FILE, f"{key} is {sure[0].count}, and {stack.prefix} has {stack.layers} layers")
     for start, inner in text_configs(model.config):
         types, layers = inner.get("layer_types"), inner.get("num_hidden_layers")
         if isinstance(types, list) and is_count(layers) and len(types) != layers:
@@ -86,9 +91,14 @@ def _vocabulary(model: Model, findings: Findings) -> Iterator[str]:
         yield f"{format_count(rows)} rows of vocabulary"
         return
     key, size = next(iter(sizes.items()))
-    # A table that was made longer to be a round number is as long as the original says where that is said.
+    head = _stored_head(model)
+    if rows > size and head is not None and head.spec.shape[0] == size:
+        return  # rows for what is read and never said, such as an image's place
+    # Some architectures have rows beyond their vocabulary; where the head has them too, they are tokens.
+    counted = rows < size or head is not None or bool(model.aliases)
+    severity: Severity = "problem" if counted else "warning"
     if rows < size or "pad_vocab_size_multiple" not in model.config:
-        findings.problem(CONFIG_FILE, f"{key} is {size}, and {embedding.name} has {rows} rows")
+        findings.add(severity, CONFIG_FILE, f"{key} is {size}, and {embedding.name} has {rows} rows")
 
 
 def _width(model: Model, findings: Findings) -> None:
@@ -96,13 +106,18 @@ def _width(model: Model, findings: Findings) -> None:
     widths = {
         f"{start}{key}": width
         for start, inner in text_configs(model.config)
-        for key in _WIDTH_KEYS
-        if is_count(width := inner.get(key))
+        for key, width in inner.items()
+        if is_count(width) and _is_width(key)
     }
     if embedding is None or not widths or embedding.spec.shape[1] in widths.values():
         return
     key, width = next(iter(widths.items()))
     findings.problem(CONFIG_FILE, f"{key} is {width}, and {embedding.name} has {embedding.spec.shape[1]} columns")
+
+
+def _is_width(key: str) -> bool:
+    words = set(words_of(key))
+    return key == "n_embd" or bool(words & _WIDTH_WORDS and not words & _NOT_WIDTH_WORDS)
 
 
 def _dtype(model: Model, findings: Findings) -> None:
@@ -140,10 +155,15 @@ def _head(model: Model, findings: Findings) -> Iterator[str]:
         yield "head tied"
     elif head is not None:
         yield f"head {head.name}"
-    elif _said_tied(model) is False and _generates(model):
+    elif _said_tied(model) is False and _generates(model) and not any(map(_may_be_head, model.roles.items())):
         findings.problem(
             CONFIG_FILE, "tie_word_embeddings is false, and no tensor is an output head: it would be made at random"
         )
+
+
+def _may_be_head(named: tuple[str, TensorRole]) -> bool:
+    name, role = named
+    return not role.leading and role.stack is None and bool(_HEAD_WORDS & set(words_of(name)))
 
 
 def _is_head_name(name: str) -> bool:

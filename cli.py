@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import traceback
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from .engine.errors import PlaitError, UsageError
-from .interrupts import INTERRUPTED, command_to_go_on, in_order
+from .engine.errors import InputError, OutputError, UsageError
+from .entry import leave_with_code
+from .interrupts import in_order
 from .version import VERSION
-
-DEFECT = 1
 
 app = typer.Typer(
     name="plait",
@@ -70,6 +66,7 @@ def run(
             help="NaN and infinity in an input are let through; without it they stop the run, except in plain copies.",
         ),
     ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the written folder; record its digests.")] = False,
     tensor: Annotated[
         str | None, typer.Option(help="With --dry-run: the op graph of one output tensor.", metavar="NAME")
     ] = None,
@@ -117,13 +114,48 @@ def run(
     elif not quiet:
         result_view.show_warnings(merge.warnings)
     with RunProgress(merge.plan.budget_bytes, resident_bytes, enabled=not quiet) as progress:
-        result = merge.run(out, overwrite=overwrite, resume=resume, allow_nonfinite=allow_nonfinite, progress=progress)
+        result = merge.run(
+            out,
+            overwrite=overwrite,
+            resume=resume,
+            allow_nonfinite=allow_nonfinite,
+            verify=verify,
+            progress=progress,
+        )
     if not quiet:
         result_view.show_warnings(result.warnings[len(merge.warnings) :])
     if as_json:
-        _print_json(asdict(result))
+        _print_json(result_view.as_json(result))
     elif not quiet:
-        result_view.show(result)
+        result_view.show(result, verbose=verbose)
+    if result.verification is not None and not result.verification.ok:
+        from .views.verify import failure
+
+        raise OutputError(*failure(result.verification, brief=quiet))
+
+
+@app.command()
+def verify(
+    out: Annotated[Path, typer.Argument(help="A finished folder, of this program or another one.")],
+    digests: Annotated[bool, typer.Option("--hash", help="Compare the sha256 of the shards, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is wrong.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Everything found; stack traces.")] = False,
+) -> None:
+    """Check a finished folder against its manifest and itself; exit code 3 if something is wrong."""
+    from .engine.host import resident_bytes
+    from .verification import verify as verify_folder
+    from .views import verify as verify_view
+    from .views.progress import RunProgress
+
+    with RunProgress(None, resident_bytes, enabled=not quiet) as progress:
+        report = verify_folder(out, digests, progress=progress)
+    if as_json:
+        _print_json(verify_view.as_json(report))
+    elif not quiet:
+        verify_view.show(report, verbose=verbose)
+    if not report.ok:
+        raise InputError(*verify_view.failure(report, brief=quiet))
 
 
 @app.command()
@@ -232,45 +264,7 @@ def _print_json(value: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
-def _fail(error: BaseException, message: str, code: int, *, trace: bool) -> NoReturn:
-    if trace:
-        traceback.print_exception(error)
-    lines = message.splitlines() or [type(error).__name__]
-    kept_share = getattr(error, "kept_share", None)
-    if kept_share is not None and sys.argv[1:2] == ["run"]:
-        lines.append(f"{int(100 * kept_share)}% is done and kept; go on with: {command_to_go_on(sys.argv[1:])}")
-    for line in lines:  # what is indented can be copied as it is
-        sys.stderr.write(f"{line}\n" if line.startswith("  ") else f"error: {line}\n")
-    sys.exit(code)
-
-
 def main() -> None:
     """Run the command line and leave with its exit code."""
     with in_order():
-        _main()
-
-
-def _main() -> None:
-    arguments = sys.argv[1:]
-    verbose = "-v" in arguments or "--verbose" in arguments
-    try:
-        # Not app(): that makes exit codes of its own of Ctrl-C and closed pipes, other ones from release to release.
-        command = typer.main.get_command(app)
-        with command.make_context("plait", arguments) as context:
-            command.invoke(context)
-    except typer.Exit as leave:
-        sys.exit(leave.exit_code)
-    except PlaitError as error:
-        _fail(error, str(error), error.exit_code, trace=verbose)
-    except (KeyboardInterrupt, typer.Abort) as error:
-        _fail(error, "interrupted; the output is not complete", INTERRUPTED, trace=verbose)
-    except BrokenPipeError:
-        # Whoever read our output has gone; so do we, without another word.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except Exception as error:
-        shown = getattr(error, "format_message", None)
-        if shown is not None:  # the command line itself: typer's usage errors
-            getattr(error, "show", lambda: None)()
-            sys.exit(getattr(error, "exit_code", 2))
-        _fail(error, f"this is a defect of plait: {type(error).__name__}: {error}", DEFECT, trace=True)
+        leave_with_code(app)

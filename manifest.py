@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .engine.units import format_count, format_names
+from .loaders.input_files import read_json
+from .loaders.manifest_file import MANIFEST_FILE, MANIFEST_LIMIT_BYTES
 from .version import VERSION
 
 if TYPE_CHECKING:
@@ -15,8 +18,14 @@ if TYPE_CHECKING:
     from .engine.model import Model
     from .engine.plan import Plan
     from .engine.recipe import ModelRef
+    from .loaders.folder import OutputFolder
     from .loaders.shards import Shard
     from .merge import MergeResult
+
+_OTHER_FILES = re.compile(
+    r".*\.safetensors.*|plait\.lock.*|plait-journal.*|plait-manifest\.json.*|config\.json|README\.md|.*\.tmp"
+)
+"""What the list of files beside the shards leaves out: what is not there yet, is gone soon, or is made to be edited."""
 
 
 _LINES = 3
@@ -31,11 +40,14 @@ def manifest_of(
     allow_nonfinite: bool,
     nonfinite: Mapping[str, Sequence[str]],
     overflows: Mapping[str, int],
+    unused: Mapping[str, Sequence[Mapping[str, object]]],
+    folder: Path,
 ) -> dict[str, object]:
     """The content of ``plait-manifest.json``.
 
     ``nonfinite`` has, by model reference, the tensors whose NaN and infinity were let through, ``overflows`` how many
-    elements of an output tensor became infinity.
+    elements of an output tensor became infinity, ``unused`` the tensors that the output is not made of, by reason.
+    ``folder`` has everything but index and config.
     """
     return {
         "version": VERSION,
@@ -52,6 +64,8 @@ def manifest_of(
                     for file in model.files
                 ],
                 "nonfinite": list(nonfinite.get(str(ref), ())),
+                "tensors": len(model.tensors),
+                "unused": list(unused.get(str(ref), ())),
             }
             for ref, model in models.items()
         ],
@@ -67,6 +81,12 @@ def manifest_of(
             }
             for shard in shards
         ],
+        "files": [
+            {"name": path.name, "bytes": path.stat().st_size}
+            for path in sorted(folder.iterdir())
+            if path.is_file() and not _OTHER_FILES.fullmatch(path.name)
+        ]
+        + ([{"name": "config.json"}] if next(iter(models.values())).config else []),
     }
 
 
@@ -90,3 +110,13 @@ def overflow_warnings(plan: Plan, overflows: Mapping[str, int]) -> list[str]:
             how = "1 element is" if count == 1 else f"{format_count(count)} elements are"
             lines.append(f"{name}: {how} too large for {dtype_name} and became infinity")
     return lines
+
+
+def record_digests(folder: OutputFolder, sha256: Mapping[str, str]) -> None:
+    """Add the sha256 of the shards, by name, to a folder's manifest."""
+    manifest = read_json(folder.path / MANIFEST_FILE, MANIFEST_LIMIT_BYTES)
+    shards = manifest["shards"]
+    assert isinstance(shards, list)
+    manifest["shards"] = [shard | {"sha256": sha256[shard["name"]]} for shard in shards]
+    folder.write_json(MANIFEST_FILE, manifest)
+    folder.sync()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .engine.plan import Plan
     from .engine.recipe import ModelRef, Recipe
     from .loaders.shards import Shard
+    from .verification import VerifyReport
 
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?")
 
@@ -141,17 +142,25 @@ class MergePlan:
         overwrite: bool = False,
         resume: bool = False,
         allow_nonfinite: bool = False,
+        verify: bool = False,
         progress: Callback | None = None,
     ) -> MergeResult:
         """Carry out the plan into a folder.
 
         With ``resume``, an interrupted run goes on where there is one, to the same bytes. With ``allow_nonfinite``,
-        NaN and infinity that arithmetic reads are a warning and no InputError.
+        NaN and infinity that arithmetic reads are a warning and no InputError. With ``verify``, the written folder is
+        read back and checked, the manifest gets the sha256 of its shards, and the result has the report.
         Raises UsageError (the folder), InputError, OutputError, or Interrupted, a KeyboardInterrupt, once all workers
         ended; their ``kept_share`` is the part of the output that ``resume`` goes on from.
         """
         return run_merge(
-            self, Path(out), overwrite=overwrite, resume=resume, allow_nonfinite=allow_nonfinite, progress=progress
+            self,
+            Path(out),
+            overwrite=overwrite,
+            resume=resume,
+            allow_nonfinite=allow_nonfinite,
+            verify=verify,
+            progress=progress,
         )
 
     def output_config(self) -> dict[str, object]:
@@ -250,7 +259,7 @@ class MergePlan:
 
 @dataclass(frozen=True)
 class MergeResult:
-    """What a finished run did; the fields of ``plait run --json``."""
+    """What a finished run did; the fields of ``plait run --json``. ``verification`` is there where it was asked for."""
 
     output: str
     recipe_sha256: str
@@ -268,3 +277,4 @@ class MergeResult:
     resumed: bool
     shards: tuple[dict[str, object], ...]
     warnings: tuple[str, ...]
+    verification: VerifyReport | None = None

@@ -22,6 +22,8 @@ from .loaders.positioned_io import FilePool
 from .loaders.shards import LeftShards
 from .loaders.writer import INDEX_FILE, ShardWriter, index_of
 from .manifest import manifest_of, overflow_warnings
+from .unused import unused_by_input
+from .verification import verified
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +42,14 @@ _INPUT_FILES, _OTHER_FILES = 64, 64
 
 
 def run_merge(
-    merge: MergePlan, out: Path, *, overwrite: bool, resume: bool, allow_nonfinite: bool, progress: Callback | None
+    merge: MergePlan,
+    out: Path,
+    *,
+    overwrite: bool,
+    resume: bool,
+    allow_nonfinite: bool,
+    verify: bool = False,
+    progress: Callback | None,
 ) -> MergeResult:
     """Carry out a plan; see MergePlan.run."""
     started = time.perf_counter()
@@ -68,7 +77,7 @@ def run_merge(
             if work.began and error.may_go_on:
                 error.kept_share = work.kept_share
             raise
-    return result
+        return verified(folder, result, progress) if verify else result
 
 
 class _Work:
@@ -198,6 +207,8 @@ def _finish(
             allow_nonfinite=allow_nonfinite,
             nonfinite=nonfinite,
             overflows=overflows,
+            unused=unused_by_input(merge),
+            folder=folder.path,
         ),
     )
     folder.sync()

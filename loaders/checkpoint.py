@@ -48,7 +48,7 @@ def open_model(reference: str, folder: Path) -> Model:
         what = "is a file; a model is named by its folder" if folder.exists() else "does not exist"
         raise InputError(f"{folder}: {what} (model {reference})")
     config = read_config(folder)
-    names, index, index_path = _weight_files(folder)
+    names, index, index_path = weight_files(folder)
     files, tensors = [], []
     holders: dict[str, str] = {}
     specs: dict[tuple[torch.dtype, tuple[int, ...]], TensorSpec] = {}
@@ -161,7 +161,7 @@ def _nearest(places: Sequence[Path]) -> str | None:
     return str(siblings[near[0]]) if near else None
 
 
-def _weight_files(folder: Path) -> tuple[list[str], dict[str, str], Path | None]:
+def weight_files(folder: Path) -> tuple[list[str], dict[str, str], Path | None]:
     """The names of a folder's weight files in order, its index (tensor to file name) and the index's path."""
     try:
         names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
@@ -176,7 +176,7 @@ def _weight_files(folder: Path) -> tuple[list[str], dict[str, str], Path | None]
         index_name = indexes[0]
     if index_name is not None:
         path = folder / index_name
-        index = _read_index(path)
+        index = read_index(path)
         files = sorted(set(index.values()))
         missing = [name for name in files if name not in names]
         if missing:
@@ -231,7 +231,7 @@ def _no_weights(folder: Path, names: Sequence[str]) -> str:
     return f"{folder}: holds no safetensors files"
 
 
-def _read_index(path: Path) -> dict[str, str]:
+def read_index(path: Path) -> dict[str, str]:
     """Parse an index and check its file names: a name leads nowhere but to the index's own folder."""
     weight_map = read_json(path, INDEX_LIMIT_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:

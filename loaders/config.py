@@ -89,6 +89,11 @@ def _changes(config: Mapping[str, object], prefix: str, old: int, sources: tuple
     return [StackChange(prefix, path, (LayerCount(path, "num_hidden_layers", old),), old, sources)]
 
 
+def counts_about(config: Mapping[str, object], prefix: str) -> list[LayerCount]:
+    """The layer counts of a config that are about a stack."""
+    return _about(layer_counts(config), prefix)
+
+
 def _about(counts: Sequence[LayerCount], prefix: str) -> list[LayerCount]:
     """The counts that are about a stack rather than about another part of the model."""
     part = part_of(prefix)

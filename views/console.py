@@ -14,7 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PLAIN_LETTERS = str.maketrans(
-    {"├": "|", "└": "`", "│": "|", "–": "-", "…": "~", "→": ">", "×": "x", "Δ": "D", "Σ": "S", "·": "*", "\u00a0": " "}
+    {
+        "├": "|",
+        "└": "`",
+        "│": "|",
+        "–": "-",
+        "…": "~",
+        "→": ">",
+        "×": "x",
+        "Δ": "D",
+        "Σ": "S",
+        "·": "*",
+        "✓": "+",
+        "✗": "x",
+        "\u00a0": " ",
+    }
 )
 """For a stream whose encoding has none of these, such as a pipe on some systems: one letter each, so columns stay."""
 

@@ -33,10 +33,10 @@ _SETTLE_SECONDS = 1.0
 class RunProgress:
     """A callback for a run that shows bytes, rate, time left, and memory now against the bound.
 
-    ``resident_bytes`` tells what the process holds at the moment.
+    ``resident_bytes`` tells what the process holds at the moment; ``bound_bytes`` is None where there is no bound.
     """
 
-    def __init__(self, bound_bytes: int, resident_bytes: Callable[[], int], *, enabled: bool) -> None:
+    def __init__(self, bound_bytes: int | None, resident_bytes: Callable[[], int], *, enabled: bool) -> None:
         self._bound_bytes, self._resident_bytes, self._enabled = bound_bytes, resident_bytes, enabled
         self._console = messages()
         self._live: Live | None = None
@@ -59,6 +59,8 @@ class RunProgress:
         """Show one state of the run."""
         if not self._enabled:
             return
+        if progress.seconds < self._recent[-1][0]:  # the next part of the work, counted anew
+            self._recent, self._last_line_seconds = deque([(0.0, 0)]), 0.0
         memory_bytes = self._resident_bytes()
         rate = self._rate(progress)
         if self._live is not None:
@@ -92,12 +94,12 @@ def time_left(progress: Progress, rate: float) -> str:
     return f"{format_seconds(left_bytes / rate)} left"
 
 
-def memory(now_bytes: int, bound_bytes: int) -> str:
-    """Resident memory of this process and what it may take."""
-    return f"memory {format_bytes(now_bytes)} of {format_bytes(bound_bytes)}"
+def memory(now_bytes: int, bound_bytes: int | None) -> str:
+    """Resident memory of this process and, where there is a bound, what it may take."""
+    return f"memory {format_bytes(now_bytes)}" + (f" of {format_bytes(bound_bytes)}" if bound_bytes else "")
 
 
-def _screen(progress: Progress, rate: float, memory_bytes: int, bound_bytes: int) -> Group:
+def _screen(progress: Progress, rate: float, memory_bytes: int, bound_bytes: int | None) -> Group:
     """A bar as wide as the screen leaves, and below it the figures."""
     tensors = f"{format_count(progress.tensors_done)} of {format_count(progress.tensors_total)} tensors"
     bar = Table.grid(padding=(0, 1), expand=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -9,6 +10,8 @@ from rich.text import Text
 from ..engine.units import format_bytes, format_seconds
 from .console import messages, output, print_lines, warn, width_of
 from .layout import clean, count, facts, wrap
+from .verify import as_json as report_as_json
+from .verify import page as report_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +41,14 @@ def show_start(merge: MergePlan, out: Path) -> None:
     print_lines(console, map(Text, wrap(line, width_of(console), indent=2)))
 
 
-def show(result: MergeResult) -> None:
+def as_json(result: MergeResult) -> dict[str, object]:
+    """A result as one JSON object; ``verification`` where it was asked for."""
+    fields = asdict(result)
+    del fields["verification"]
+    return fields | ({"verification": report_as_json(result.verification)} if result.verification else {})
+
+
+def show(result: MergeResult, *, verbose: bool = False) -> None:
     """Say what was done."""
     console = output()
     moved_bytes = result.bytes_read + result.bytes_written
@@ -55,3 +65,5 @@ def show(result: MergeResult) -> None:
         ("card", f"{result.output}/README.md"),
     ]
     print_lines(console, facts(pairs, width_of(console)))
+    if result.verification is not None:
+        print_lines(console, report_page(result.verification, width_of(console), verbose=verbose))

@@ -6,15 +6,25 @@ from . import version
 
 if TYPE_CHECKING:
     from .api import MergePlan, MergeResult, plan
+    from .comparison import diff
+    from .diff_report import DiffReport
 
 __version__ = version.VERSION
-__all__ = ["MergePlan", "MergeResult", "__version__", "plan"]
+__all__ = ["DiffReport", "MergePlan", "MergeResult", "__version__", "diff", "plan"]
+
+_MODULES = {
+    "DiffReport": "diff_report",
+    "MergePlan": "api",
+    "MergeResult": "api",
+    "diff": "comparison",
+    "plan": "api",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import the API when it is first used: ``import plait`` alone must not cost the import of torch."""
-    if name in ("MergePlan", "MergeResult", "plan"):
-        from . import api
+    if name in _MODULES:
+        from importlib import import_module
 
-        return getattr(api, name)
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import plain_distance
 import plain_fusion
 import plain_gram
 import plain_overlap
@@ -136,6 +137,7 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     **plain_gram.PLAIN,
     **plain_spectrum.PLAIN,
     **plain_triplets.PLAIN,
+    **plain_distance.PLAIN,
 }
 """An op's value by its name; exact where the op is: one rounding an operation, inputs in order."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plait.ops.distance
 import torch
+from support import as_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,7 @@ def plain(a: torch.Tensor, b: torch.Tensor) -> dict[str, Any]:
     """Counts and sums by name, over elements that are finite in both; only counts where there are no numbers."""
     x, y = (each.double().numpy().reshape(-1) for each in (a, b))
     if a.dtype == b.dtype:
-        bits = [np.frombuffer(each.contiguous().view(torch.uint8).numpy().tobytes(), "u1") for each in (a, b)]
-        changed = (bits[0] != bits[1]).reshape(a.numel(), a.itemsize).any(1)
+        changed = (as_bytes(a) != as_bytes(b)).numpy().reshape(a.numel(), a.itemsize).any(1)
     else:
         changed = (x != y) & ~(np.isnan(x) & np.isnan(y))
     found = {"changed": int(changed.sum()), "nonfinite_a": 0, "nonfinite_b": 0}

@@ -1,7 +1,7 @@
 """How far apart two tensors are: the sums that norms, cosine and distance are made of, in one reading.
 
-Every element is widened to float64, so that differences of 16-bit and 8-bit numbers and their squares are exact and
-only the sums round. ‖a-b‖² is summed from the differences: from the norms and the dot product it would cancel.
+Every element is widened to float64 before anything is made of it. ‖a-b‖² is summed from the differences: worked out
+from the norms and the dot product it would cancel.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _infer_distances(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) ->
 
 def _distances_scratch_bytes(_specs: Sequence[TensorSpec], elements: int) -> int:
     most = align_up(min(elements, REDUCE_BLOCK_ELEMENTS), _LANES)
-    return (3 * 8 + 1) * most
+    return (2 * 8 + 1) * most
 
 
 def _blocks_spec(_specs: Sequence[TensorSpec], elements: int, block_elements: int) -> TensorSpec:
@@ -92,8 +92,8 @@ def distances(
 def _block(a: torch.Tensor, b: torch.Tensor, scratch: torch.Tensor) -> tuple[float, ...]:
     elements = a.numel()
     room = align_up(elements, _LANES)
-    wide_a, wide_b, gap = scratch[: 24 * room].view(torch.float64).view(3, room)[:, :elements]
-    flags = scratch[24 * room : 24 * room + elements].view(torch.bool).numpy()
+    wide_a, wide_b = scratch[: 16 * room].view(torch.float64).view(2, room)[:, :elements]
+    flags = scratch[16 * room : 16 * room + elements].view(torch.bool).numpy()
     changed = 0
     alike = a.dtype == b.dtype
     if alike:
@@ -124,7 +124,7 @@ def _block(a: torch.Tensor, b: torch.Tensor, scratch: torch.Tensor) -> tuple[flo
     if identical:
         return a_squared, a_squared, a_squared, 0.0, 0.0, 0, nonfinite_a, nonfinite_b
     dot = torch.dot(wide_a, wide_b).item()
-    torch.sub(wide_a, wide_b, out=gap)
+    gap = torch.sub(wide_a, wide_b, out=wide_a)  # where it is in the cache
     low, high = torch.aminmax(gap)
     distance_squared = torch.dot(gap, gap).item()
     largest = max(-low.item(), high.item())

@@ -49,7 +49,7 @@ def page(report: DiffReport, width: int | None, *, verbose: bool) -> Iterator[Te
             [_titles("outside of the layers"), *(_row(*each, scale) for each in outside)], width, right=_RIGHT
         )
     room = None if width is None else max((width - 2 - _label_width(report)) // (_CELL + 1), 1)
-    for each in heat_maps(report, most_columns=room, most_rows=_MOST_ROWS):
+    for each in heat_maps(report, most_columns=room, most_rows=None if width is None else _MOST_ROWS):
         yield Text()
         yield from _map(each, scale, width)
     if report.cells:

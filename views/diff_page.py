@@ -93,7 +93,7 @@ def _legend(scale: Scale) -> Iterator[str]:
 
 def _heat(each: HeatMap, scale: Scale) -> Iterator[str]:
     stack = _shown(each.stack)
-    yield f'<section><h2>{stack}</h2><div class="wide"><table class="heat">'
+    yield f'<section><h2>{stack}</h2><div class="wide"><table class="heat" role="grid">'
     yield f"<caption>Relative L2 by layer of {stack} and kind of tensor</caption>"
     columns = "".join(f'<th scope="col"><span>{_shown(column)}</span></th>' for column in each.columns)
     yield f'<thead><tr><th scope="col">layer</th>{columns}</tr></thead><tbody>'

@@ -160,7 +160,7 @@ def diff(
     from .comparison import plan_diff
     from .engine.host import resident_bytes
     from .views import diff as diff_view
-    from .views.diff_page import render
+    from .views import diff_page
     from .views.page_file import check_page, write_page
     from .views.progress import RunProgress
 
@@ -170,7 +170,7 @@ def diff(
     with RunProgress(comparison.plan.budget_bytes, resident_bytes, enabled=not quiet) as progress:
         report = comparison.run(progress)
     if html is not None:
-        write_page(html, render(report))
+        write_page(html, diff_page.page(report))
     if as_json:
         _print_json(report.as_json())
     else:
@@ -263,7 +263,8 @@ def _maps(pairs: list[str]) -> dict[str, str]:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    json.dump(value, sys.stdout, indent=2)  # in pieces: some objects are large
+    sys.stdout.write("\n")
 
 
 def _fail(error: BaseException, message: str, code: int, *, trace: bool) -> NoReturn:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from .engine.model import Model, StoredTensor
     from .engine.plan import Plan
 
+REPORT_TENSOR_BYTES = 3 << 10
+"""What the report holds of a tensor, as a page or as JSON too: it adds up where experts make tens of thousands."""
+
 
 def diff(
     a: str | Path,
@@ -77,7 +80,7 @@ def plan_diff(
         seed=0,
         budget_bytes=parse_size(memory) if isinstance(memory, str) else memory,
         free_bytes=host.free_memory_bytes(),
-        reserved_bytes=host.resident_bytes(),
+        reserved_bytes=host.resident_bytes() + REPORT_TENSOR_BYTES * len(pairing.pairs),
         peak_so_far_bytes=host.peak_resident_bytes(),
         header_bytes=0,
         tile_elements=tile_elements,

@@ -17,7 +17,7 @@ from plait.cli import main
 from plait.diff_report import DiffReport, Figures, StackLayers, TensorDiff, Unlike
 from plait.views import console as console_view
 from plait.views import diff as diff_view
-from plait.views.diff_page import render
+from plait.views import diff_page
 from plait.views.figures import cosine, percent
 from plait.views.heat import heat_maps, scale_of
 from rich.console import Console
@@ -183,9 +183,14 @@ def test_a_stream_without_the_letters_gets_others(encoding: str) -> None:
     text = raw.getvalue().decode(encoding)
     assert ".0.10%" in text
     assert "@  10%" in text
+    assert "|A-B| / |A|" in text
 
 
 # ------------------------------------------------------------------------------------------------ the page
+
+
+def render(report: DiffReport) -> str:
+    return "\n".join(diff_page.page(report))
 
 
 class _Page(HTMLParser):

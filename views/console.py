@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _PLAIN_LETTERS = str.maketrans(
     {"├": "|", "└": "`", "│": "|", "–": "-", "…": "~", "→": ">", "×": "x", "Δ": "D", "Σ": "S", "·": "*", "\u00a0": " "}
-    | {"░": ".", "▒": ":", "▓": "#", "█": "@", "∞": "~", "≤": "<"}
+    | {"░": ".", "▒": ":", "▓": "#", "█": "@", "∞": "~", "≤": "<", "‖": "|"}
 )
 """For a stream whose encoding has none of these, such as a pipe on some systems: one letter each, so columns stay."""
 

@@ -26,12 +26,8 @@ _POLICY = (
 """The browser is told to fetch nothing."""
 
 
-def render(report: DiffReport) -> str:
-    """The page as text."""
-    return "\n".join(_lines(report)) + "\n"
-
-
-def _lines(report: DiffReport) -> Iterator[str]:
+def page(report: DiffReport) -> Iterator[str]:
+    """The page's lines; of a model with many tensors they are not held all at once."""
     a, b = _shown(report.a), _shown(report.b)
     yield "<!DOCTYPE html>"
     yield '<html lang="en">'

@@ -24,11 +24,12 @@ def check_page(path: Path, *, inputs: Iterable[str] = ()) -> None:
         raise UsageError(f"{path}: {path.parent} is a model that is compared; put the page somewhere else")
 
 
-def write_page(path: Path, text: str) -> None:
-    """Write a page; one that was there is replaced. Raises OutputError."""
+def write_page(path: Path, lines: Iterable[str]) -> None:
+    """Write a page line by line; one that was there is replaced. Raises OutputError."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -6,11 +6,11 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import plait
 import pytest
 import torch
 from checkpoints import Shape, write_family
+from diff_support import Tensors, drawn, moved, named
 from merge_support import peak_bytes, save_model
 from merge_support import plait as in_a_process
 from plain_distance import plain
@@ -19,41 +19,11 @@ from plait.engine.errors import InputError, PlanError, UsageError
 from plait.engine.units import parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from plait.diff_report import DiffReport, Figures
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2]
-Tensors = dict[str, torch.Tensor]
-
-
-def named(layers: int = 3, vocabulary: int = 50, hidden: int = 24) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a small decoder."""
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, hidden)}
-    for layer in range(layers):
-        prefix = f"model.layers.{layer}"
-        shapes[f"{prefix}.self_attn.q_proj.weight"] = (hidden, hidden)
-        shapes[f"{prefix}.self_attn.q_proj.bias"] = (hidden,)
-        shapes[f"{prefix}.mlp.up_proj.weight"] = (3 * hidden, hidden)
-        shapes[f"{prefix}.input_layernorm.weight"] = (hidden,)
-    return shapes | {"model.norm.weight": (hidden,), "lm_head.weight": (vocabulary, hidden)}
-
-
-def drawn(shapes: Mapping[str, tuple[int, ...]], seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensors:
-    random = np.random.default_rng(seed)
-    return {name: torch.from_numpy(random.normal(0, 1, shape)).to(dtype) for name, shape in shapes.items()}
-
-
-def moved(tensors: Tensors, seed: int = 1) -> Tensors:
-    """A fine-tune: half of the elements move a little, each tensor by its own step."""
-    random = np.random.default_rng(seed)
-    return {
-        name: (x.double() + (0.01 + index / 50) * torch.from_numpy(random.normal(0, 1, x.shape)) * (x.double() > 0)).to(
-            x.dtype
-        )
-        for index, (name, x) in enumerate(tensors.items())
-    }
 
 
 def diff_of(folder: Path, a: Tensors, b: Tensors, **configs: Any) -> DiffReport:

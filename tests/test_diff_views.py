@@ -1,58 +1,23 @@
-"""What `plait diff` shows: on a screen of any width, without colour, through a pipe, and as a page."""
+"""What `plait diff` shows: on a screen of any width, without colour, through a pipe."""
 
 from __future__ import annotations
 
 import io
-import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import pytest
-from plait.cli import main
-from plait.diff_report import DiffReport, Figures, StackLayers, TensorDiff, Unlike
+from diff_support import LLAMA, figures, page_of, report_of
+from plait.diff_report import StackLayers, Unlike
 from plait.views import console as console_view
 from plait.views import diff as diff_view
-from plait.views import diff_page
 from plait.views.figures import cosine, percent
 from plait.views.heat import heat_maps, scale_of
 from rich.console import Console
-from test_diff import drawn, moved, named, save_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-
-def figures(relative_l2: float | None = 0.01, elements: int = 100) -> Figures:
-    """Figures of that distance; None for what has no numbers."""
-    distance = 0.0 if relative_l2 is None else relative_l2
-    changed = elements // 2 if relative_l2 != 0 else 0
-    return Figures(elements, changed, relative_l2 is not None, 1.0, 1.0, 1 - distance**2 / 2, distance**2, 0.1, 0, 0)
-
-
-def report_of(cells: dict[tuple[int, str], Figures], others: Iterable[tuple[str, Figures]] = ()) -> DiffReport:
-    tensors = [
-        TensorDiff(
-            f"model.layers.{layer}.{kind}.weight", "model.layers", layer, f"{kind}.weight", (10, 10), *TWICE, None, of
-        )
-        for (layer, kind), of in cells.items()
-    ]
-    tensors += [TensorDiff(name, None, None, name, (10, 10), *TWICE, None, of) for name, of in others]
-    layers = max((layer for layer, _ in cells), default=0) + 1
-    stacks = (StackLayers("model.layers", layers, layers),)
-    return DiffReport("models/a", "models/b", tuple(tensors), (), (), (), stacks, (), 2, 1 << 30, 1.5, 1 << 28, 1 << 28)
-
-
-TWICE = ("bfloat16", "bfloat16")
-LLAMA = [
-    *("input_layernorm", "mlp.down_proj", "mlp.gate_proj", "mlp.up_proj", "post_attention_layernorm"),
-    *(f"self_attn.{letter}_proj" for letter in "kqvo"),
-]
+    from plait.diff_report import DiffReport
 
 
 def lines(report: DiffReport, width: int | None = 80, *, verbose: bool = False) -> list[str]:
@@ -169,8 +134,8 @@ def test_names_are_not_markup_and_no_control_characters() -> None:
     report = report_of({(0, "[red]x[/red]\x1b[31m"): figures()}, [("<script>alert(1)</script>", figures())])
     assert "\x1b" not in "\n".join(lines(report, None))
     assert any("[red]x[/red]" in line for line in lines(report, None))
-    assert "<script>alert" not in render(report)
-    assert "\x1b" not in render(report)
+    assert "<script>alert" not in page_of(report)
+    assert "\x1b" not in page_of(report)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
@@ -184,140 +149,3 @@ def test_a_stream_without_the_letters_gets_others(encoding: str) -> None:
     assert ".0.10%" in text
     assert "@  10%" in text
     assert "|A-B| / |A|" in text
-
-
-# ------------------------------------------------------------------------------------------------ the page
-
-
-def render(report: DiffReport) -> str:
-    return "\n".join(diff_page.page(report))
-
-
-class _Page(HTMLParser):
-    """A page's tags that have to be closed, and its text by table."""
-
-    VOID = frozenset({"meta", "input", "br"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.cells: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes += attrs
-        if tag not in self.VOID:
-            self.open.append(tag)
-        if tag in ("td", "th"):
-            self.cells.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and {"td", "th"} & set(self.open):
-            self.cells[-1] += data
-
-
-def test_the_page_holds_every_tensor_and_fetches_nothing() -> None:
-    cells = {(i, kind): figures((i + 1) / 1000) for i in range(32) for kind in LLAMA}
-    report = report_of(cells, [("lm_head.weight", figures(0)), ("ids", figures(None))])
-    report = replace(report, only_a=("gone.weight",), only_b=("new.weight",))
-    text = render(report)
-    page = _Page(text)
-    assert page.open == []
-    assert {tensor.name for tensor in report.tensors} <= set(page.cells)
-    assert "gone.weight" in text
-    assert "new.weight" in text
-    assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
-    assert not {name for name, _ in page.attributes} & {"src", "href", "action", "srcset"}
-    assert "default-src 'none'" in text
-    assert len(text) < 1_000_000
-    # A screen reader gets the numbers as cells, the keyboard and the pointer all of them as a line.
-    whole = [value for name, value in page.attributes if name == "title"]
-    assert len(whole) == len(cells)
-    assert all("cosine" in str(value) and "changed 50% of 100 elements" in str(value) for value in whole)
-
-
-def test_a_page_of_a_model_without_layers_is_whole_too() -> None:
-    assert _Page(render(report_of({}, [("weight", figures(0))]))).open == []
-
-
-# ------------------------------------------------------------------------------------------------ the command
-
-
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    a = drawn(named())
-    save_model(tmp_path / "a", a, {})
-    save_model(tmp_path / "b", moved(a), {})
-    return tmp_path
-
-
-def command(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "plait", "diff", *arguments],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-        check=False,
-    )
-
-
-def test_the_command_shows_writes_and_reports(models: Path) -> None:
-    shown = command(models, "a", "b", "--html", "page.html", PYTHONIOENCODING="utf-8", NO_COLOR="1")
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert "\x1b" not in shown.stdout
-    assert "self_attn.q_proj.bias" in shown.stdout
-    assert _Page((models / "page.html").read_text(encoding="utf-8")).open == []
-    assert sorted(path.name for path in models.iterdir()) == ["a", "b", "page.html"]
-    said = json.loads(command(models, "a", "b", "--json").stdout)
-    assert set(said) == {
-        "a",
-        "b",
-        "total",
-        "stacks",
-        "kinds",
-        "cells",
-        "tensors",
-        "only_a",
-        "only_b",
-        "unlike",
-        "notes",
-    }
-    assert len(said["tensors"]) == 15
-    assert len(said["cells"]) == 12
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (("a", "missing"), 3, "missing: not found"),
-        (("a", "b", "--memory", "20MiB"), 4, "the least that works"),
-        (("a", "b", "--html", "a"), 2, "is a folder"),
-        (("a", "b", "--html", "no/page.html"), 2, "there is no folder no"),
-        (("a", "b", "--html", "b/config.json"), 2, "put the page somewhere else"),
-    ],
-)
-def test_a_mistake_is_a_line(
-    models: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    code: int,
-    said: str,
-) -> None:
-    before = (models / "b" / "config.json").read_bytes()
-    monkeypatch.chdir(models)
-    monkeypatch.setattr(sys, "argv", ["plait", "diff", *arguments])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == code
-    told = capsys.readouterr().err
-    assert said in told
-    assert "Traceback" not in told
-    assert (models / "b" / "config.json").read_bytes() == before

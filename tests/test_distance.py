@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_distance import plain
 from plain_ops import reduce_in_tiles
-from plait.engine.graph import TensorSpec
-from plait.engine.opdef import REDUCE_BLOCK_ELEMENTS, GraphError, Tile, load
+from plait.engine.compile import verify
+from plait.engine.graph import Program, TensorSpec
+from plait.engine.opdef import REDUCE_BLOCK_ELEMENTS, GraphError, Tile, load, write
+from plait.engine.tiling import cut
 from plait.ops.distance import SUMS, distances, has_numbers
 
 BLOCK = REDUCE_BLOCK_ELEMENTS
@@ -123,6 +125,19 @@ def test_what_does_not_fit_is_refused() -> None:
     assert distances(node((3,), torch.int8), node((3,), torch.int8, 1)).spec == TensorSpec(
         (len(SUMS),), torch.float64, "state"
     )
+
+
+def test_a_program_that_measures_reads_tensors_and_writes_figures() -> None:
+    shape = (3 * BLOCK, 5)
+    ins = [load(slot=slot, shape=shape, dtype=torch.bfloat16) for slot in range(2)]
+    program = Program(write(distances(*ins)))
+    reading, writing = cut(program)
+    assert program.measures
+    assert (reading.spec.shape, reading.tile_elements(1 << 19)) == (shape, 1 << 19)
+    assert reading.bytes_read == 2 * 2 * 15 * BLOCK
+    assert (writing.loads, writing.spec.shape) == ((), (len(SUMS),))
+    with pytest.raises(GraphError, match="another shape than the output"):
+        verify(program)  # a merge has weights for tensors
 
 
 def test_every_stored_dtype_is_counted_or_has_numbers() -> None:

@@ -68,7 +68,7 @@ def test_the_page_holds_every_tensor_and_fetches_nothing() -> None:
     # A screen reader gets the numbers as cells, the keyboard and the pointer all of them as a line.
     whole = [value for name, value in page.attributes if name == "title"]
     assert len(whole) == len(cells)
-    assert all("cosine" in str(value) and "changed 50% of 100 elements" in str(value) for value in whole)
+    assert all("cosine" in str(value) and "changed 50.0% of 100 elements" in str(value) for value in whole)
 
 
 def test_a_page_of_a_model_without_layers_is_whole_too() -> None:

@@ -18,13 +18,13 @@ def percent(value: float | None) -> str:
     if math.isinf(value):
         return "∞"
     hundredths = 100 * value
-    if hundredths == 0 or hundredths >= 9.95:
-        if value < 1 and round(hundredths) == 100:
-            return ">99%"
-        return f"{hundredths:.0f}%" if hundredths < 9999 else ">9k%"
+    if hundredths == 0:
+        return "0%"
     if hundredths < 0.01:
         return "<.01%"
-    return f"{hundredths:.2f}%" if hundredths < 0.995 else f"{hundredths:.1f}%"
+    if hundredths >= 99.95:
+        return "<100%" if value < 1 else f"{hundredths:.0f}%" if hundredths < 9999 else ">9k%"
+    return f"{hundredths:.2f}%" if hundredths < 9.995 else f"{hundredths:.1f}%"
 
 
 def cosine(value: float | None) -> str:

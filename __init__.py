@@ -6,15 +6,19 @@ from . import version
 
 if TYPE_CHECKING:
     from .api import MergePlan, MergeResult, plan
+    from .comparison import diff
+    from .diff_report import DiffReport
     from .verification import VerifyReport, verify
 
 __version__ = version.VERSION
-__all__ = ["MergePlan", "MergeResult", "VerifyReport", "__version__", "plan", "verify"]
+__all__ = ["DiffReport", "MergePlan", "MergeResult", "VerifyReport", "__version__", "diff", "plan", "verify"]
 
 _MODULES = {
+    "DiffReport": "diff_report",
     "MergePlan": "api",
     "MergeResult": "api",
     "VerifyReport": "verification",
+    "diff": "comparison",
     "plan": "api",
     "verify": "verification",
 }

@@ -176,6 +176,40 @@ def inspect(
 
 
 @app.command()
+def diff(
+    a: Annotated[str, typer.Argument(help="Model folder; the reference.", metavar="A")],
+    b: Annotated[str, typer.Argument(help="Model folder.", metavar="B")],
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with all figures; needs no network to look at.", metavar="FILE")
+    ] = None,
+    memory: Annotated[str | None, typer.Option(help="As for run.", metavar="SIZE")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="CPU workers; default the usable cores.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every tensor; stack traces.")] = False,
+) -> None:
+    """Show how far apart two models are, per layer and kind of tensor."""
+    from .comparison import plan_diff
+    from .engine.host import resident_bytes
+    from .views import diff as diff_view
+    from .views import diff_page
+    from .views.page_file import check_page, write_page
+    from .views.progress import RunProgress
+
+    comparison = plan_diff(a, b, memory=_size(memory, "--memory"), workers=workers)
+    if html is not None:
+        check_page(html, inputs=(comparison.a.folder, comparison.b.folder))
+    with RunProgress(comparison.plan.budget_bytes, resident_bytes, enabled=not quiet) as progress:
+        report = comparison.run(progress)
+    if html is not None:
+        write_page(html, diff_page.page(report))
+    if as_json:
+        _print_json(report.as_json())
+    else:
+        diff_view.show(report, verbose=verbose)
+
+
+@app.command()
 def methods(
     name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
@@ -261,7 +295,8 @@ def _maps(pairs: list[str]) -> dict[str, str]:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    json.dump(value, sys.stdout, indent=2)  # in pieces: some objects are large
+    sys.stdout.write("\n")
 
 
 def main() -> None:

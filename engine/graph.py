@@ -168,6 +168,11 @@ class Program:
         source = self.root.inputs[0]
         return source.op.name == "load" and source.spec.dtype == self.root.spec.dtype
 
+    @property
+    def measures(self) -> bool:
+        """Whether what is written are figures about the tensors that are read, a reduction's result."""
+        return self.root.spec.space == "state"
+
     @cached_property
     def site_dependent(self) -> bool:
         """Whether the result depends on the tensor's name or the seed (a random mask does)."""

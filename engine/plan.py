@@ -211,7 +211,7 @@ def make_plan(
     held = f"{format_bytes(reserved_bytes)} are in use before the first tensor is read"
     if budget_bytes is None:
         raise PlanError(
-            f"this merge needs {enough} of memory, and half of what is free is {format_bytes(limit_bytes)} ({held}); "
+            f"this needs {enough} of memory, and half of what is free is {format_bytes(limit_bytes)} ({held}); "
             f"free some memory, or set --memory {enough}",
             minimum_bytes,
         )

@@ -53,7 +53,8 @@ def bind(room: torch.Tensor, island: OpenIsland, tile: Tile, places: Places, *, 
         (slot.node, slot.use): room[slot.offset_bytes : slot.offset_bytes + slot.size_bytes] for slot in arena.slots
     }
     nothing = room[:0]
-    computed = not island.plan.program.is_copy
+    # Figures count what is not finite.
+    computed = not (island.plan.program.is_copy or island.plan.program.measures)
     watched = frozenset(current.loads) if careful else looked_into(island.plan.passes, island.pass_index)
     values: dict[Node, torch.Tensor] = dict(island.results)
     steps: list[Step] = []

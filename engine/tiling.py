@@ -187,4 +187,6 @@ def _make_pass(program: Program, targets: tuple[Node, ...], conclusions: tuple[N
     if granularity == "panel" and kinds & {"row", "reduce"}:
         raise GraphError("a pass over a matrix's panels has no rows and no blocks")
     aligned = any(node.op.locality == "reduce" for node in program.nodes)
-    return Pass(nodes, targets, granularity, program.spec, conclusions, aligned)
+    # The figures that a measuring program writes have another shape than what it reads.
+    read = next((node.spec for node in nodes if node.op.name == "load"), None) if program.measures else None
+    return Pass(nodes, targets, granularity, read or program.spec, conclusions, aligned)

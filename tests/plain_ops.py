@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import plain_distance
 import plain_fusion
 import plain_gram
 import plain_overlap
@@ -138,6 +139,7 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     **plain_spectrum.PLAIN,
     **plain_triplets.PLAIN,
     **plain_vocabulary.PLAIN,
+    **plain_distance.PLAIN,
 }
 """An op's value by its name; exact where the op is: one rounding an operation, inputs in order."""
 

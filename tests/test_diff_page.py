@@ -1,0 +1,153 @@
+"""The page of `plait diff`, and the command as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import pytest
+from diff_support import LLAMA, drawn, figures, moved, named, page_of, report_of
+from merge_support import save_model
+from plait.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+# ------------------------------------------------------------------------------------------------ the page
+
+
+class _Page(HTMLParser):
+    """A page's tags that have to be closed, and its text by table."""
+
+    VOID = frozenset({"meta", "input", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.cells: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and {"td", "th"} & set(self.open):
+            self.cells[-1] += data
+
+
+def test_the_page_holds_every_tensor_and_fetches_nothing() -> None:
+    cells = {(i, kind): figures((i + 1) / 1000) for i in range(32) for kind in LLAMA}
+    report = report_of(cells, [("lm_head.weight", figures(0)), ("ids", figures(None))])
+    report = replace(report, only_a=("gone.weight",), only_b=("new.weight",))
+    text = page_of(report)
+    page = _Page(text)
+    assert page.open == []
+    assert {tensor.name for tensor in report.tensors} <= set(page.cells)
+    assert "gone.weight" in text
+    assert "new.weight" in text
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
+    assert not {name for name, _ in page.attributes} & {"src", "href", "action", "srcset"}
+    assert "default-src 'none'" in text
+    assert len(text) < 1_000_000
+    # A screen reader gets the numbers as cells, the keyboard and the pointer all of them as a line.
+    whole = [value for name, value in page.attributes if name == "title"]
+    assert len(whole) == len(cells)
+    assert all("cosine" in str(value) and "changed 50.0% of 100 elements" in str(value) for value in whole)
+
+
+def test_a_page_of_a_model_without_layers_is_whole_too() -> None:
+    assert _Page(page_of(report_of({}, [("weight", figures(0))]))).open == []
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    a = drawn(named())
+    save_model(tmp_path / "a", a, {})
+    save_model(tmp_path / "b", moved(a), {})
+    return tmp_path
+
+
+def command(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "plait", "diff", *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_command_shows_writes_and_reports(models: Path) -> None:
+    shown = command(models, "a", "b", "--html", "page.html", PYTHONIOENCODING="utf-8", NO_COLOR="1")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "\x1b" not in shown.stdout
+    assert "self_attn.q_proj.bias" in shown.stdout
+    assert _Page((models / "page.html").read_text(encoding="utf-8")).open == []
+    assert sorted(path.name for path in models.iterdir()) == ["a", "b", "page.html"]
+    said = json.loads(command(models, "a", "b", "--json").stdout)
+    assert set(said) == {
+        "a",
+        "b",
+        "total",
+        "stacks",
+        "kinds",
+        "cells",
+        "tensors",
+        "only_a",
+        "only_b",
+        "unlike",
+        "notes",
+    }
+    assert len(said["tensors"]) == 15
+    assert len(said["cells"]) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("a", "missing"), 3, "missing: not found"),
+        (("a", "b", "--memory", "20MiB"), 4, "the least that works"),
+        (("a", "b", "--html", "a"), 2, "is a folder"),
+        (("a", "b", "--html", "no/page.html"), 2, "there is no folder no"),
+        (("a", "b", "--html", "b/config.json"), 2, "put the page somewhere else"),
+    ],
+)
+def test_a_mistake_is_a_line(
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    code: int,
+    said: str,
+) -> None:
+    before = (models / "b" / "config.json").read_bytes()
+    monkeypatch.chdir(models)
+    monkeypatch.setattr(sys, "argv", ["plait", "diff", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == code
+    told = capsys.readouterr().err
+    assert said in told
+    assert "Traceback" not in told
+    assert (models / "b" / "config.json").read_bytes() == before

@@ -1,0 +1,35 @@
+"""Pages are written as files: whole or not at all, and never among the files of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..engine.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def check_page(path: Path, *, inputs: Iterable[str] = ()) -> None:
+    """See, before there is anything to write, that a page can go there.
+
+    Raises UsageError for a folder, for a place without one, and for a folder of an input: these are only read.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; name the file that the page goes to")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+    if path.parent.resolve() in [Path(folder).resolve() for folder in inputs]:
+        raise UsageError(f"{path}: {path.parent} is a model that is compared; put the page somewhere else")
+
+
+def write_page(path: Path, lines: Iterable[str]) -> None:
+    """Write a page line by line; one that was there is replaced. Raises OutputError."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -28,14 +28,14 @@ DEFINITIONS = frozenset({"errors", "graph", "methoddef", "model", "opdef", "pane
 """The leaf modules of engine: data and declarations. They import each other and no machinery."""
 
 OPS_MAY_IMPORT = frozenset({"errors", "graph", "methoddef", "opdef", "panels", "units"})
-LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "recipe", "units"})
+LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "recipe", "suggest", "units"})
 VIEWS_MAY_IMPORT = DEFINITIONS | {"execute", "plan", "trial"}  # a merge's plan, how far a run is, a method's cost
 
 LIBRARIES = {
     # What a room needs beyond Python itself, torch and numpy. Formats belong to loaders, the screen to views.
     "engine": {"accelerate", "networkx", "psutil", "yaml"},
     "ops": set(),
-    "loaders": {"psutil", "safetensors", "yaml"},
+    "loaders": {"jinja2", "psutil", "safetensors", "yaml"},
     "views": {"networkx", "rich"},
 }
 

@@ -49,8 +49,8 @@ class ChatFiles:
     """What the choice of a template makes of the files beside the weights.
 
     ``texts`` are written and ``left_out`` not copied, by name. ``source`` is the format's name or the model whose
-    template it is; None where files stay as they are. ``turn_ends`` are tokens with which the template ends a model's
-    turn and which therefore have to stop the generation; ``marks`` are all special tokens that it writes as text.
+    template it is; None where files stay as they are. Of a template that is not the tokenizer's own, ``turn_ends`` are
+    the tokens with which it ends a turn, and which have to stop a generation; ``marks`` all special tokens it writes.
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -75,6 +75,7 @@ def chat_files(
     check_choice(choice, where)
     donor, folder = next(iter(models.items()))
     own = templates_of(folder, files)
+    is_own = False
     word, named = choice.strip(), own.named
     notes: list[str] = []
     if is_jinja(choice):
@@ -89,13 +90,14 @@ def chat_files(
         if chosen is None:
             return ChatFiles(notes=("chat_template: auto: no model has a chat template, so the output has none",))
         source, template, named = chosen, found[chosen].default or "", found[chosen].named
-        # With its own template, a model's other files already go.
-        turn_ends = turn_ends_of(template) if chosen != donor else ()
+        is_own, turn_ends = chosen == donor, turn_ends_of(template)
     if named and word != "auto":
         notes.append(f"chat_template: the templates that {donor} has by name are kept: {', '.join(named)}")
     texts = {TEMPLATE_FILE: template} | {f"{NAMED_FOLDER}/{name}.jinja": text for name, text in named.items()}
     texts |= without_template(folder, files)
     gone = {LEGACY_FILE, *(f"{NAMED_FOLDER}/{path.name}" for path in named_files(folder))} - set(texts)
+    if is_own:  # its ids and tokens already go with it
+        return ChatFiles(texts, frozenset(gone), source)
     return ChatFiles(texts, frozenset(gone), source, turn_ends, marks_of(template), tuple(notes))
 
 

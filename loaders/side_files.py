@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +12,8 @@ from .chat_sources import NAMED_FOLDER, named_files
 from .chat_template import chat_files
 from .folder import _DONATED
 from .generation import Vocabulary, follow_vocabulary
-from .input_files import as_json, json_of, read_start
+from .input_files import as_json, json_of
+from .special_tokens import added_tokens, special_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -22,17 +22,11 @@ if TYPE_CHECKING:
     from .chat_template import ChatFiles
 
 _GENERATION = "generation_config.json"
-_TOKENIZER_CONFIG = "tokenizer_config.json"
 _OF_TOKENIZER = re.compile(
     r"tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab.*|merges\.txt|spiece\.model|sentencepiece.*\.model"
     r"|chat_template.*|tokenization.*\.py"
 )
 """Files that belong to a tokenizer: all of these come from one model."""
-
-_START_BYTES = 4_000_000
-"""Where a tokenizer.json has its added tokens: before the vocabulary, which is long."""
-
-_ADDED = re.compile(r'"added_tokens"\s*:\s*(?=\[)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,59 +86,17 @@ def side_files(
     return SideFiles(copies, texts, made.config, tuple(map(clean, (*notes, *made.notes))))
 
 
-def added_tokens(folder: Path, files: Mapping[str, str] | None = None) -> dict[str, int] | None:
-    """The tokens that a tokenizer knows as a whole, with their ids; None if no file says.
-
-    ``files`` go before the folder's own.
-    """
-    found: dict[str, int] = {}
-    for name in ("added_tokens.json", _TOKENIZER_CONFIG, "tokenizer.json"):
-        try:
-            if name == "tokenizer.json":
-                found |= _added_at_the_start(folder / name, files)
-                continue
-            value = json_of(folder / name, files) or {}
-        except InputError:
-            continue
-        entries = value.get("added_tokens_decoder") if name == _TOKENIZER_CONFIG else value
-        for key, entry in entries.items() if isinstance(entries, dict) else ():
-            if type(entry) is int:
-                found[key] = entry
-            elif (
-                isinstance(entry, dict) and isinstance(entry.get("content"), str) and key.isdecimal() and len(key) < 10
-            ):
-                found[entry["content"]] = int(key)
-    return found or None
-
-
-def special_tokens(folder: Path, files: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A tokenizer's special tokens by their names, such as ``eos_token``. ``files`` go before its own."""
-    found: dict[str, str] = {}
-    for name in ("special_tokens_map.json", _TOKENIZER_CONFIG):
-        try:
-            value = json_of(folder / name, files) or {}
-        except InputError:
-            continue
-        for key, token in value.items():
-            text = token.get("content") if isinstance(token, dict) else token
-            if key.endswith("_token") and isinstance(text, str):
-                found[key] = text
-    return found
-
-
 def _missing(chat: ChatFiles, known: Vocabulary, models: Mapping[str, Path], source: str) -> list[str]:
     """What the template writes as one token and the tokenizer does not have."""
-    if known.ids is None or chat.source == source:
-        return []
-    missing = [token for token in chat.marks if token not in known.ids]
+    missing = [token for token in chat.marks if known.ids is not None and token not in known.ids]
     if not missing:
         return []
     having = [name for name in models if name != source and not set(missing) - set(added_tokens(models[name]) or ())]
     entries = ", ".join(f"'{token}': {{source: {{kind: zero}}}}" for token in missing)
     remedy = (
-        f"{having[0]} has them: add them with 'tokenizer: {{source: union}}'"
+        f"{having[0]} has them: add them with tokenizer: {{source: union}}"
         if having
-        else f"add them with 'tokenizer: {{source: base, tokens: {{{entries}}}}}'"
+        else f"add them with tokenizer: {{source: base, tokens: {{{entries}}}}}"
     )
     return [
         f"chat_template: {chat.source}: the output's tokenizer cuts {format_names(missing)} into pieces, because it "
@@ -172,23 +124,3 @@ def _copies(donor: Path, source: Path) -> dict[str, Path]:
         if donor == source or (folder == source) == bool(_OF_TOKENIZER.fullmatch(entry.name))
     }
     return found | {f"{NAMED_FOLDER}/{path.name}": path for path in named_files(source)}
-
-
-def _added_at_the_start(path: Path, files: Mapping[str, str] | None) -> dict[str, int]:
-    """The added tokens of a tokenizer.json, whose vocabulary is not read for them."""
-    if files is not None and path.name in files:
-        text = files[path.name][:_START_BYTES]
-    else:
-        text = read_start(path, _START_BYTES).decode("utf-8", "replace")
-    place = _ADDED.search(text)
-    if place is None:
-        return {}
-    try:
-        entries, _ = json.JSONDecoder().raw_decode(text, place.end())
-    except (ValueError, RecursionError):
-        return {}
-    return {
-        entry["content"]: entry["id"]
-        for entry in entries
-        if isinstance(entry, dict) and isinstance(entry.get("content"), str) and type(entry.get("id")) is int
-    }

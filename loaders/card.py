@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _BACKTICKS = re.compile("`+")
 _MARKUP = re.compile(r"[\\`*\[\]<>|&#~$]|^[+_=-]")
+_CELL_END = re.compile(r"(?<!\\)\|")
 _TASKS = {"ForCausalLM": "text-generation", "ForSequenceClassification": "text-classification"}
 """What the Hub calls the task of an architecture, where the name says it for certain."""
 
@@ -106,9 +107,9 @@ def _table(facts: CardFacts) -> list[str]:
     rows.append(["---"] * len(rows[0]))
     for model in facts.models:
         shown = [model.layers] if layers else []
-        values = [code(model.values[name]) if name in model.values else "" for name in names]
+        values = [_plain(model.values.get(name, "")) for name in names]
         rows.append([code(model.reference), model.role, *shown, *values])
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return ["| " + " | ".join(_CELL_END.sub(r"\\|", cell) for cell in row) + " |" for row in rows]
 
 
 def _output(facts: CardFacts) -> list[str]:
@@ -119,7 +120,7 @@ def _output(facts: CardFacts) -> list[str]:
         f"{format_bytes(facts.size_bytes)} in {facts.dtype}"
     ]
     if facts.parameters:
-        values = ", ".join(f"{code(name)}: {code(value)}" for name, value in facts.parameters.items())
+        values = ", ".join(f"{code(name)} {_plain(value)}" for name, value in facts.parameters.items())
         lines.append(f"- Parameters of the whole merge: {values}")
     for what, text in (("Tokenizer", facts.tokenizer), ("Chat template", facts.chat_template)):
         if text is not None:

@@ -24,7 +24,7 @@ _WORD = re.compile(r"[a-z0-9]([a-z0-9.+-]{0,98}[a-z0-9+])?")
 """A licence, a task or a library, as the Hub names them."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}|code|multilingual")
-_DATASET = re.compile(r"[A-Za-z0-9]([\w.-]{0,95}/[\w.-]{0,95})?[\w-]", re.ASCII)
+_DATASET = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _LINK = re.compile(r"https?://[!-;=?-~]{4,500}")
 
 

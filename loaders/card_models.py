@@ -36,7 +36,10 @@ _MOST_RANGES = 4
 
 @dataclass(frozen=True, slots=True)
 class CardModel:
-    """A model in the card's table. ``layers`` are its ranges in the slices, ``values`` its own parameters."""
+    """A model in the card's table.
+
+    ``layers`` are the ranges that slices take, the last layer included; ``values`` are its parameters.
+    """
 
     reference: str
     role: str
@@ -51,7 +54,9 @@ def card_models(recipe: Recipe) -> tuple[CardModel, ...]:
     for ref in recipe.references():
         own = [entry for entry in entries if entry.model == ref]
         ranges = dict.fromkeys(
-            f"{layers[0]}–{layers[1]}" for entry in own if (layers := getattr(entry, "layer_range", None)) is not None
+            f"{layers[0]}–{layers[1] - 1}"
+            for entry in own
+            if (layers := getattr(entry, "layer_range", None)) is not None
         )
         names = dict.fromkeys(name for entry in own for name in entry.parameters)
         values = {name: _joined(entry.parameters.get(name) for entry in own) for name in names}
@@ -89,8 +94,9 @@ def _entries(recipe: Recipe) -> Iterator[InputModel | Source]:
 
 
 def _joined(settings: Iterable[Setting | None]) -> str:
-    """What a model's entries say of one parameter."""
-    return _shortened(list(dict.fromkeys(_value(setting) for setting in settings if setting is not None)))
+    """What a model's entries say of one parameter, and whether some say nothing."""
+    found = dict.fromkeys(_value(setting) if setting is not None else "" for setting in settings)
+    return _shortened([text for text in found if text]) + (" in part" if "" in found else "")
 
 
 def _shortened(texts: list[str]) -> str:
@@ -103,5 +109,9 @@ def _value(setting: Setting) -> str:
         return "by filter"
     value = setting.choices[0].value
     if isinstance(value, tuple):
-        return str(value[0]) if len(set(value)) == 1 else "by layer"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        if len(set(value)) > 1:
+            return "by layer"
+        value = value[0]
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

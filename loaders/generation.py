@@ -26,13 +26,13 @@ class Vocabulary:
     """What is known of the output's tokens.
 
     ``ids`` are those of the output's tokenizer (at least of its added tokens), None if not known, and ``rows`` those of
-    its embedding. ``donor_tokens`` maps the ids in the donor's configs to tokens where the output may have other
-    ids, and is None where the donor's ids hold.
+    its embedding. ``donor_ids`` says which id each of the donor's special and added tokens has now, None if it is
+    gone; it is None itself where the donor's ids hold.
     """
 
     ids: Mapping[str, int] | None = None
     rows: int | None = None
-    donor_tokens: Mapping[int, str] | None = None
+    donor_ids: Mapping[int, int | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def follow_vocabulary(
     found = copy.deepcopy(dict(generation)) if generation is not None else None
     places = [("config.json", inner) for inner in _about_text(made)]
     places += [("generation_config.json", found)] if found is not None else []
-    if vocabulary.donor_tokens is not None:
+    if vocabulary.donor_ids is not None:
         for file, inner in places:
             notes += _renumber(file, inner, vocabulary, special_tokens)
     else:
@@ -71,7 +71,7 @@ def follow_vocabulary(
         for file, inner in places:
             notes += _leave_out(file, inner, rows)
     stops = [token for token in turn_ends if token in ids]
-    if vocabulary.donor_tokens is not None and special_tokens.get("eos_token") in ids:
+    if vocabulary.donor_ids is not None and special_tokens.get("eos_token") in ids:
         stops.append(special_tokens["eos_token"])
     if stops:
         found, added = _stop_at(found, made, {token: ids[token] for token in stops})
@@ -84,26 +84,22 @@ def _renumber(
     file: str, config: dict[str, object], vocabulary: Vocabulary, special_tokens: Mapping[str, str]
 ) -> Iterator[str]:
     """Write the output's ids for the donor's; yields what has no token of its own any more."""
-    tokens, ids = vocabulary.donor_tokens or {}, vocabulary.ids or {}
-
-    def new_id(old: int) -> int | None:
-        return ids.get(tokens.get(old, ""))
-
+    new_ids, ids = vocabulary.donor_ids or {}, vocabulary.ids or {}
     for key, value in list(config.items()):
         if not _IDS.fullmatch(key) or value is None:
             continue
-        lost = sorted({old for old in _numbers(value) if old >= 0 and new_id(old) is None})
+        lost = sorted({old for old in _numbers(value) if old >= 0 and new_ids.get(old) is None})
+        what = f"{file}: {key} {_list(lost)} has no token in the output's tokenizer"
         if lost and not _OPTIONAL.fullmatch(key):
             # A key that has to have an id: which one it is now, nobody can say.
-            yield f"{file}: {key} {_list(lost)} has no token in the output's tokenizer, and is left as it was"
+            yield f"{what}, and is left as it was"
             continue
-        config[key] = made = _with_ids(value, new_id)
+        config[key] = made = _with_ids(value, new_ids.get)
         if lost:
             stand_in = special_tokens.get(key.removesuffix("_id"))
             if made is None and stand_in is not None:
                 config[key] = ids.get(stand_in)
-            gone = _list([tokens.get(old, str(old)) for old in lost])
-            yield f"{file}: {key}: {gone} is not in the output's tokenizer; it is {_list([config[key]])} now"
+            yield f"{what}; it is {_list([config[key]])} now"
 
 
 def _leave_out(file: str, config: dict[str, object], rows: int | None) -> Iterator[str]:

@@ -75,7 +75,7 @@ def side_files(
     if known is None:  # the tokenizer's ids hold, and its own tokens matter to a new template only
         known = Vocabulary(ids=added_tokens(models[source], texts) if chat.source is not None else None)
     notes = [*chat.notes, *_missing(chat, known, models, source)]
-    generation = _generation_of(models[donor], strict=known.donor_tokens is not None or bool(chat.turn_ends))
+    generation = _generation_of(models[donor], strict=known.donor_ids is not None or bool(chat.turn_ends))
     made = follow_vocabulary(
         config, generation, known, special_tokens=special_tokens(models[source], texts), turn_ends=chat.turn_ends
     )

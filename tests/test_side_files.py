@@ -73,7 +73,7 @@ def test_a_generation_config_that_cannot_be_read_is_copied_unless_it_has_to_chan
 
 
 def test_a_vocabulary_in_other_numbers(models: dict[str, Path]) -> None:
-    known = Vocabulary({"<s>": 5, "</s>": 6}, 64, {1: "<s>", 2: "</s>"})
+    known = Vocabulary({"<s>": 5, "</s>": 6}, 64, {1: 5, 2: 6})
     side = beside(models, None, vocabulary=known)
     assert side.config == CONFIG | {"bos_token_id": 5, "eos_token_id": 6}
     assert side.texts["generation_config.json"] == ('{\n  "eos_token_id": 6,\n  "do_sample": true,\n  "top_k": 4\n}\n')

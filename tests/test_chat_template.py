@@ -9,7 +9,7 @@ from chat_support import CHATML, WHERE, beside, put, read_json, rendered, write_
 from hypothesis import given
 from hypothesis import strategies as st
 from plait.engine.errors import InputError, RecipeError
-from plait.loaders.chat_template import chat_files, check_choice, most_common
+from plait.loaders.chat_template import chat_files, check_choice, marks_of, most_common, turn_ends_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -242,3 +242,38 @@ def test_one_missing_of_two_is_named_alone(tmp_path: Path) -> None:
     (note,) = beside(found, "chatml").notes
     assert "cuts <|im_end|> into pieces" in note
     assert "im_start" not in note
+
+
+@pytest.mark.parametrize(
+    ("template", "marks", "ends"),
+    [
+        (
+            "{{ '<|im_start|>' ~ m.role }}{# <|eot_id|> #}<|im_end|><|im_end|>",
+            ["<|im_start|>", "<|im_end|>"],
+            ["<|im_end|>"],
+        ),
+        # Here <|end|> ends a part of a turn.
+        (
+            "<|start|>{{ m }}<|end|><|channel|><|return|>",
+            ["<|start|>", "<|end|>", "<|channel|>", "<|return|>"],
+            ["<|return|>"],
+        ),
+        ("<|user|>{{ m }}<|end|>", ["<|user|>", "<|end|>"], ["<|end|>"]),
+        ("<start_of_turn>{{ m }}<end_of_turn>", ["<start_of_turn>", "<end_of_turn>"], ["<end_of_turn>"]),
+        ("<｜User｜>{{ m }}[|endofturn|]", ["<｜User｜>", "[|endofturn|]"], ["[|endofturn|]"]),
+        ("{{ '<|' ~ m.role ~ '|>' }}<b>{{ a < b }}{% if a <|b|> c %}|>[INST]", ["<|b|>"], []),
+    ],
+)
+def test_tokens_are_told_from_other_text(template: str, marks: list[str], ends: list[str]) -> None:
+    assert list(marks_of(template)) == marks
+    assert list(turn_ends_of(template)) == ends
+
+
+def test_with_its_own_template_a_model_is_as_it_was(tmp_path: Path) -> None:
+    own, new = "<|im_start|>{{ messages[0].content }}<|im_end|>", "{{ 1 }}<|im_start|><|im_end|>"
+    found = {"m0": write_tokenizer(tmp_path / "m0", chat=own), "m1": write_tokenizer(tmp_path / "m1", chat=None)}
+    side = beside(found, "auto")
+    assert (side.notes, set(side.texts)) == ((), {"chat_template.jinja", "tokenizer_config.json"})
+    found = {name: write_tokenizer(folder, CHATML, chat=own) for name, folder in found.items()}
+    assert beside(found, "auto").notes == ()
+    assert beside(found, new).notes == ("generation_config.json: generation stops at <|im_end|>, too",)

@@ -14,14 +14,17 @@ from ..engine.errors import InputError
 from .input_files import as_json, json_of, read_start
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 TEMPLATE_FILE = "chat_template.jinja"
 LEGACY_FILE = "chat_template.json"
 NAMED_FOLDER = "additional_chat_templates"
 
-_WITH_KEY = ("tokenizer_config.json", "processor_config.json", LEGACY_FILE)
+TOKENIZER_FILE = "tokenizer_config.json"
+PROCESSOR_FILE = "processor_config.json"
+
+_WITH_KEY = (TOKENIZER_FILE, PROCESSOR_FILE, LEGACY_FILE)
 """Files that may have a template under a key. A processor's goes before a tokenizer's: it knows images, too."""
 
 _KEY = "chat_template"
@@ -62,13 +65,13 @@ def named_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file() and _is_name(path.stem))[:_MOST_NAMED]
 
 
-def without_template(folder: Path, files: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The texts of files that have a template under a key, without that key. Raises InputError."""
+def without_template(paths: Iterable[Path], files: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Those files that have a template under a key, without that key; by name. Raises InputError."""
     found: dict[str, str] = {}
-    for name in _WITH_KEY:
-        value = json_of(folder / name, files) if name != LEGACY_FILE else None
+    for path in paths:
+        value = json_of(path, files)
         if value is not None and _KEY in value:
-            found[name] = as_json({key: each for key, each in value.items() if key != _KEY})
+            found[path.name] = as_json({key: each for key, each in value.items() if key != _KEY})
     return found
 
 

@@ -16,7 +16,16 @@ from ..engine.errors import Problem, RecipeError
 from ..engine.suggest import closest, did_you_mean
 from ..engine.units import clean
 from .chat_formats import FORMATS
-from .chat_sources import LEGACY_FILE, NAMED_FOLDER, TEMPLATE_FILE, named_files, templates_of, without_template
+from .chat_sources import (
+    LEGACY_FILE,
+    NAMED_FOLDER,
+    PROCESSOR_FILE,
+    TEMPLATE_FILE,
+    TOKENIZER_FILE,
+    named_files,
+    templates_of,
+    without_template,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,13 +71,19 @@ class ChatFiles:
 
 
 def chat_files(
-    choice: str | None, where: Location, models: Mapping[str, Path], files: Mapping[str, str] | None = None
+    choice: str | None,
+    where: Location,
+    models: Mapping[str, Path],
+    files: Mapping[str, str] | None = None,
+    *,
+    processor: Path | None = None,
 ) -> ChatFiles:
     """Carry out ``chat_template:``; without one everything stays as it is.
 
     ``models`` maps references to folders, first the model that gives the tokenizer; ``files`` are the texts of those
-    of its files that the output has in another form. Raises RecipeError where the choice is no template (``where``
-    is its place), InputError where a file cannot be rewritten.
+    of its files that the output has in another form. ``processor`` is the folder that processor_config.json comes
+    from, if that is another. Raises RecipeError where the choice is no template (``where`` is its place), InputError
+    where a file cannot be rewritten.
     """
     if choice is None:
         return ChatFiles()
@@ -94,7 +109,7 @@ def chat_files(
     if named and word != "auto":
         notes.append(f"chat_template: the templates that {donor} has by name are kept: {', '.join(named)}")
     texts = {TEMPLATE_FILE: template} | {f"{NAMED_FOLDER}/{name}.jinja": text for name, text in named.items()}
-    texts |= without_template(folder, files)
+    texts |= without_template((folder / TOKENIZER_FILE, (processor or folder) / PROCESSOR_FILE), files)
     gone = {LEGACY_FILE, *(f"{NAMED_FOLDER}/{path.name}" for path in named_files(folder))} - set(texts)
     if is_own:  # its ids and tokens already go with it
         return ChatFiles(texts, frozenset(gone), source)

@@ -26,8 +26,8 @@ class Vocabulary:
     """What is known of the output's tokens.
 
     ``ids`` are those of the output's tokenizer (at least of its added tokens), None if not known, and ``rows`` those of
-    its embedding. ``donor_ids`` says which id each of the donor's special and added tokens has now, None if it is
-    gone; it is None itself where the donor's ids hold.
+    its embedding. ``donor_ids`` says which id each of the donor's tokens has now; one that it does not name is as good
+    as gone, which None says, too. It is None itself where the donor's ids hold.
     """
 
     ids: Mapping[str, int] | None = None

@@ -69,6 +69,7 @@ def side_files(
         where if where is not None else Location("recipe", 1, 1),
         {source: models[source]} | dict(models),
         files,
+        processor=models[donor],
     )
     texts = dict(files or {}) | dict(chat.texts)
     known = vocabulary
@@ -76,9 +77,8 @@ def side_files(
         known = Vocabulary(ids=added_tokens(models[source], texts) if chat.source is not None else None)
     notes = [*chat.notes, *_missing(chat, known, models, source)]
     generation = _generation_of(models[donor], strict=known.donor_ids is not None or bool(chat.turn_ends))
-    made = follow_vocabulary(
-        config, generation, known, special_tokens=special_tokens(models[source], texts), turn_ends=chat.turn_ends
-    )
+    special = special_tokens(models[source], texts) if known.donor_ids is not None else {}
+    made = follow_vocabulary(config, generation, known, special_tokens=special, turn_ends=chat.turn_ends)
     if made.generation is not None and made.generation != generation:
         texts[_GENERATION] = as_json(made.generation)
     gone = {*left_out, *chat.left_out, *texts}

@@ -57,6 +57,13 @@ def test_a_tokenizer_comes_whole_from_its_model(models: dict[str, Path], tmp_pat
     }
 
 
+def test_a_processor_stays_the_donors_without_its_template(models: dict[str, Path]) -> None:
+    for name, folder in models.items():
+        write_json(folder / "processor_config.json", {"of": name, "chat_template": "x"})
+    side = beside(models, "mistral", tokenizer="tuned")
+    assert side.texts["processor_config.json"] == '{\n  "of": "base"\n}\n'
+
+
 def test_what_is_written_or_left_out_is_not_copied(models: dict[str, Path]) -> None:
     (models["base"] / "tokenizer.model").write_bytes(b"x")
     side = beside(models, None, files={"tokenizer.json": "{}"}, left_out=["tokenizer.model"])

@@ -9,11 +9,14 @@ import pytest
 from huggingface_hub import ModelCard, ModelCardData
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plait import ops as _registered
 from plait.engine.methoddef import methods
 from plait.engine.recipe_parser import parse_recipe
 from plait.loaders.card import CardFacts, code, render_card
 from plait.loaders.card_inputs import Inherited
 from plait.loaders.card_models import CardModel, card_models, hub_ids, shared_values
+
+assert _registered
 
 RECIPE = """\
 merge_method: dare_ties

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,9 @@ from .engine.compile import Compiled, names_by_model
 from .engine.errors import InputError
 from .engine.mapping import donor_of
 from .engine.units import format_bytes, format_names
-from .loaders.card import CardFacts, common_license
+from .loaders.card import CardFacts
+from .loaders.card_inputs import inherited
+from .loaders.card_models import card_models, hub_ids, shared_values
 from .loaders.config import output_config
 from .running import run_merge
 from .version import VERSION
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from .engine.recipe import ModelRef, Recipe
     from .loaders.shards import Shard
     from .verification import VerifyReport
-
-_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+(@[\w./-]+)?")
 
 SIDE_FILES_BYTES = 1 << 20
 """What config, index, card and manifest take, about; tokenizer files are counted as they are."""
@@ -192,24 +191,27 @@ class MergePlan:
 
     def card_facts(self) -> CardFacts:
         """What the model card says."""
-        base = self.recipe.base_model
         stack = self.compiled.mapping.stacks.get(self.donor.primary or "")
+        tokenizer = self.recipe.tokenizer_source or (self.recipe.tokenizer or {}).get("source")
+        architectures = self.donor.config.get("architectures")
         return CardFacts(
-            # Not the folder's name: the same merge gives the same card wherever it goes.
-            title=self.recipe.name or f"A {self.method.name} merge",
+            name=self.recipe.name,
             method=self.method.name,
             method_summary=self.method.summary,
             paper=self.method.paper,
-            models=[str(ref) for ref in self.models],
-            # By the text alone: a card must not depend on where the folders are found.
-            hub_models=[str(ref) for ref in self.models if _HUB_ID.fullmatch(str(ref))],
-            license=common_license(Path(model.folder) for model in self.models.values()),
-            base_model=str(base) if base is not None else None,
+            models=card_models(self.recipe),
+            hub_ids=hub_ids(self.models),
+            inherited=inherited(Path(model.folder) for model in self.models.values()),
+            architecture=str(architectures[0]) if isinstance(architectures, list) and architectures else "",
+            parameters=shared_values(self.recipe.parameters),
+            tokenizer=str(tokenizer) if tokenizer is not None else None,
+            chat_template=self.recipe.chat_template,
             recipe_text=self.recipe.text,
             seed=self.plan.seed,
             dtype=self._dtype_name,
             layers=len(stack.source_layers) if stack is not None else 0,
             tensors=self.tensors,
+            elements=sum(island.spec.elements * len(island.outputs) for island in self.plan.graph.islands),
             size_bytes=sum(shard.data_bytes for shard in self.shards),
             version=VERSION,
         )

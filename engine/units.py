@@ -14,6 +14,7 @@ GIB = 1 << 30
 
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?|\.\d+)\s*([kmgt]?)(i?)(b?)\s*$", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 
 
 def parse_size(text: str) -> int:
@@ -73,6 +74,11 @@ def clean(text: str) -> str:
 def format_names(names: Sequence[str]) -> str:
     """Print the first names of a list: ``a, b, c and 4 more``."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def link_papers(text: str) -> str:
+    """A reference to papers with their arXiv numbers as Markdown links."""
+    return _ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
 
 
 def align_up(value: int, multiple: int) -> int:

@@ -8,121 +8,150 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from ..engine.errors import InputError
-from ..engine.units import format_bytes
-from .input_files import read_start
+from ..engine.units import clean, format_bytes, format_count, link_papers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
-_FRONT_LIMIT_BYTES = 100_000
-_MOST_LEVELS = 64
-_TEXT = "tag:yaml.org,2002:str"
+    from .card_inputs import Inherited
+    from .card_models import CardModel
+
 _BACKTICKS = re.compile("`+")
+_MARKUP = re.compile(r"[\\`*\[\]<>|&#~$]|^[+_=-]")
+_CELL_END = re.compile(r"(?<!\\)\|")
+_TASKS = {"ForCausalLM": "text-generation", "ForSequenceClassification": "text-classification"}
+"""What the Hub calls the task of an architecture, where the name says it for certain."""
 
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
     """What the card says.
 
-    ``models`` are the references as the recipe names them, the base first; ``hub_models`` those that read as Hub ids,
-    ``org/name``. ``license`` is what all inputs agree on, None if they do not or do not say.
+    ``name`` is the recipe's, None without one. ``hub_ids`` are the models that the Hub knows, ``inherited`` is what the
+    inputs' cards say, ``architecture`` the class in the output's config, empty without one. ``parameters`` are those
+    for the whole merge. ``tokenizer`` and ``chat_template`` are what the recipe asks for, None where it does not.
     """
 
-    title: str
+    name: str | None
     method: str
     method_summary: str
     paper: str
-    models: Sequence[str]
-    hub_models: Sequence[str]
-    license: str | None
-    base_model: str | None
+    models: Sequence[CardModel]
+    hub_ids: Sequence[str]
+    inherited: Inherited
+    architecture: str
+    parameters: Mapping[str, str]
+    tokenizer: str | None
+    chat_template: str | None
     recipe_text: str
     seed: int
     dtype: str
     layers: int
     tensors: int
+    elements: int
     size_bytes: int
     version: str
 
 
 def render_card(facts: CardFacts) -> str:
     """The README.md of a merged model."""
-    front: dict[str, object] = {"library_name": "transformers", "tags": ["merge", "plait"]}
-    if facts.hub_models:  # the Hub takes ids only; local folders are named in the table below
-        front = {"base_model": list(facts.hub_models), **front}
-    if facts.license is not None:
-        front["license"] = facts.license
-    rows = [f"| `{model}` | {'base' if model == facts.base_model else 'merged'} |" for model in facts.models]
-    # Longer than any in the recipe, so that the recipe cannot end it.
-    fence = "`" * max([3, *(len(run) + 1 for run in _BACKTICKS.findall(facts.recipe_text))])
-    paper = f" ({facts.paper})" if facts.paper else ""
-    return "\n".join(
-        [
-            "---",
-            yaml.safe_dump(front, sort_keys=False, allow_unicode=True).strip(),
-            "---",
-            f"# {facts.title}",
-            "",
-            f"A merge of language models made with Plait {facts.version}.",
-            "",
-            f"**Method**: `{facts.method}`. {facts.method_summary}{paper}.",
-            "",
-            "| model | role |",
-            "|---|---|",
-            *rows,
-            "",
-            f"{facts.layers} layers, {facts.tensors} tensors, {format_bytes(facts.size_bytes)}, {facts.dtype}; "
-            f"seed {facts.seed}.",
-            "",
-            "## Recipe",
-            "",
-            f"{fence}yaml",
-            facts.recipe_text.rstrip("\n"),
-            fence,
-            "",
-            "## Make it again",
-            "",
-            "The same recipe, inputs, seed and version give the same bytes.",
-            "",
-            "```sh",
-            f"plait run plait.yml OUT --seed {facts.seed}",
-            "```",
-            "",
-        ]
-    )
+    # Not the folder's name: the same merge gives the same card wherever it goes.
+    title = _plain(facts.name) if facts.name else f"A {facts.method} merge"
+    paper = f" ({link_papers(facts.paper)})" if facts.paper else ""
+    parts = [
+        _front(facts),
+        f"# {title}",
+        f"A merge of language models made with Plait {facts.version}.",
+        f"**Method**: {code(facts.method)}. {facts.method_summary}{paper}.",
+        "\n".join(_table(facts)),
+        "\n".join(_output(facts)),
+        "## Recipe",
+        _block("yaml", facts.recipe_text),
+        "## Make it again",
+        f"The same recipe, inputs, seed and version (Plait {facts.version}) give the same bytes. `plait.yml` in this "
+        "folder is the recipe; models that lie elsewhere now are given with `--map NAME=FOLDER`.",
+        _block("sh", f"plait run plait.yml OUT --seed {facts.seed}"),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
-def common_license(folders: Iterable[Path]) -> str | None:
-    """The licence that the cards of all inputs name; None if they differ or one does not say."""
-    found = {_license(folder / "README.md") for folder in folders}
-    return found.pop() if len(found) == 1 else None
+def _front(facts: CardFacts) -> str:
+    """The front matter: what the Hub sorts and finds models by."""
+    known = facts.inherited
+    front: dict[str, object] = {}
+    if facts.hub_ids:  # the Hub takes ids only; local folders are named in the table
+        front |= {"base_model": list(facts.hub_ids), "base_model_relation": "merge"}
+    front["library_name"] = known.library_name or "transformers"
+    task = known.pipeline_tag or next((task for end, task in _TASKS.items() if facts.architecture.endswith(end)), None)
+    if task is not None:
+        front["pipeline_tag"] = task
+    front["tags"] = ["merge", "plait"]
+    for key, text in (
+        ("license", known.license),
+        ("license_name", known.license_name),
+        ("license_link", known.license_link),
+    ):
+        if text is not None:
+            front[key] = text
+    for key, texts in (("language", known.languages), ("datasets", known.datasets)):
+        if texts:
+            front[key] = list(texts)
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000).strip()}\n---"
 
 
-def _license(card: Path) -> str | None:
-    """The ``license`` of a card's front matter. A card that cannot be read says nothing: it is no weight."""
-    try:
-        lines = read_start(card, _FRONT_LIMIT_BYTES).splitlines()
-        end = lines.index(b"---", 1) if lines[:1] == [b"---"] else 0
-        return _texts(b"\n".join(lines[1:end]).decode()).get("license")
-    except (InputError, ValueError, OverflowError, yaml.YAMLError):
-        return None
+def _table(facts: CardFacts) -> list[str]:
+    """A row for each model: what it is there for, its layers, and the parameters that models have of their own."""
+    names = list(dict.fromkeys(name for model in facts.models for name in model.values))
+    layers = ["layers"] if any(model.layers for model in facts.models) else []
+    rows = [["model", "role", *layers, *map(code, names)]]
+    rows.append(["---"] * len(rows[0]))
+    for model in facts.models:
+        shown = [model.layers] if layers else []
+        values = [_plain(model.values.get(name, "")) for name in names]
+        rows.append([code(model.reference), model.role, *shown, *values])
+    return ["| " + " | ".join(_CELL_END.sub(r"\\|", cell) for cell in row) + " |" for row in rows]
 
 
-def _texts(text: str) -> dict[str, str]:
-    """The keys of a YAML mapping whose values are text; from the parser's events, so that no alias is ever expanded."""
-    loader, level = yaml.SafeLoader(text), 0
-    nodes: list[yaml.NodeEvent] = []
-    while loader.check_event() and not isinstance(event := loader.get_event(), yaml.DocumentEndEvent):  # type: ignore[no-untyped-call]
-        if (level == 0 and isinstance(event, yaml.SequenceStartEvent)) or level > _MOST_LEVELS:
-            return {}
-        if level == 1 and isinstance(event, yaml.NodeEvent):
-            nodes.append(event)
-        level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-    return {
-        key.value: value.value
-        for key, value in zip(nodes[::2], nodes[1::2], strict=False)
-        if isinstance(key, yaml.ScalarEvent) and isinstance(value, yaml.ScalarEvent)
-        if (value.tag or loader.resolve(yaml.ScalarNode, value.value, value.implicit)) == _TEXT  # type: ignore[no-untyped-call]
-    }
+def _output(facts: CardFacts) -> list[str]:
+    """What came out, and what went in beside the models."""
+    layers = f"{facts.layers} layers, " if facts.layers else ""
+    lines = [
+        f"- Output: {layers}{facts.tensors} tensors, {_parameters(facts.elements)} parameters, "
+        f"{format_bytes(facts.size_bytes)} in {facts.dtype}"
+    ]
+    if facts.parameters:
+        values = ", ".join(f"{code(name)} {_plain(value)}" for name, value in facts.parameters.items())
+        lines.append(f"- Parameters of the whole merge: {values}")
+    for what, text in (("Tokenizer", facts.tokenizer), ("Chat template", facts.chat_template)):
+        if text is not None:
+            jinja = "\n" in text.strip() or "{" in text
+            lines.append(f"- {what}: {'as in the recipe' if jinja else code(text.strip())}")
+    lines.append(f"- Seed: {facts.seed}")
+    return lines
+
+
+def code(text: str) -> str:
+    """Text as a Markdown code span: nothing in it is markup, and none of it starts another line."""
+    text = clean(text) or " "
+    quotes = "`" * (max(map(len, _BACKTICKS.findall(text)), default=0) + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{quotes}{pad}{text}{pad}{quotes}"
+
+
+def _block(language: str, text: str) -> str:
+    """Text as a fenced block, with a fence longer than any in it, so that nothing in it ends the block."""
+    fence = "`" * max([3, *(len(run) + 1 for run in _BACKTICKS.findall(text))])
+    return f"{fence}{language}\n{text.rstrip(chr(10))}\n{fence}"
+
+
+def _plain(text: str) -> str:
+    """Text as one line of Markdown that means itself."""
+    return _MARKUP.sub(r"\\\g<0>", clean(text).strip())
+
+
+def _parameters(count: int) -> str:
+    """A count of weights as the field says it: ``8.03B``."""
+    for unit, size in (("T", 10**12), ("B", 10**9), ("M", 10**6)):
+        if count >= size:
+            return f"{count / size:.2f}{unit}"
+    return format_count(count)

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 from ..engine.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import BinaryIO
 
 JSON_LEVELS = 100
 """Nesting that is still read: what follows is recursive, and Python's own stack ends at a thousand calls."""
+
+_SIDE_JSON_BYTES = 32_000_000
+"""What is read of a JSON file beside the weights, at most: several times the largest that is known."""
 
 
 def open_input(path: str | Path) -> BinaryIO:
@@ -44,6 +48,25 @@ def read_json(path: Path, limit_bytes: int) -> dict[str, object]:
     data = read_start(path, limit_bytes + 1)
     if len(data) > limit_bytes:
         raise InputError(f"{path}: larger than {limit_bytes // 1_000_000} MB")
+    return _parse_json(data, path)
+
+
+def json_of(path: Path, files: Mapping[str, str] | None = None) -> dict[str, object] | None:
+    """A JSON file beside the weights; ``files`` (texts by name) go before what is on disk. None without one.
+
+    Raises InputError.
+    """
+    if files is not None and path.name in files:
+        return _parse_json(files[path.name].encode("utf-8", "backslashreplace"), path)
+    return read_json(path, _SIDE_JSON_BYTES) if path.is_file() else None
+
+
+def as_json(value: Mapping[str, object]) -> str:
+    """The text of a JSON file."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _parse_json(data: bytes, path: Path) -> dict[str, object]:
     try:
         value = json.loads(data.decode("utf-8-sig"))
     except json.JSONDecodeError as error:

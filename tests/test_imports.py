@@ -30,14 +30,14 @@ DEFINITIONS = frozenset(
 """The leaf modules of engine: data and declarations. They import each other and no machinery."""
 
 OPS_MAY_IMPORT = frozenset({"errors", "graph", "methoddef", "opdef", "panels", "row_map", "units"})
-LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "recipe", "units", "vocabulary"})
+LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "recipe", "suggest", "units", "vocabulary"})
 VIEWS_MAY_IMPORT = DEFINITIONS | {"execute", "plan", "trial"}  # a merge's plan, how far a run is, a method's cost
 
 LIBRARIES = {
     # What a room needs beyond Python itself, torch and numpy. Formats belong to loaders, the screen to views.
     "engine": {"accelerate", "networkx", "psutil", "yaml"},
     "ops": set(),
-    "loaders": {"psutil", "safetensors", "tokenizers", "yaml"},
+    "loaders": {"jinja2", "psutil", "safetensors", "tokenizers", "yaml"},
     "views": {"networkx", "rich"},
 }
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from ..engine.units import link_papers
 from . import method_words as words
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ result is one output tensor. n is a tensor's number of elements, K the number of
 mergekit's, and why.
 """
 
-_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
-
 
 def page(methods: Mapping[str, MethodDef], trials: Mapping[str, Trial]) -> str:
     """The whole page: a table of all methods, then a section each."""
@@ -53,7 +51,7 @@ def section(method: MethodDef, trial: Trial) -> str:
     lines += [f"- Models: {words.models_and_base(method)}", f"- Base model: {words.base(method)}"]
     lines.append(f"- Passes: {words.passes(trial, quote='`')}")
     if method.paper:
-        lines.append("- Paper: " + _ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", method.paper))
+        lines.append("- Paper: " + link_papers(method.paper))
     lines.append("")
     if method.params:
         lines += [*_parameters(method), ""]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,9 @@ from .engine.recipe_yaml import MAX_TEXT_BYTES
 from .engine.schedule import Place
 from .engine.units import format_names, parse_size
 from .engine.unmatched import unmatched_filters
+from .loaders.chat_template import check_choice
 from .loaders.checkpoint import locate, open_model
+from .loaders.vocabulary import output_tokenizer
 from .loaders.writer import plan_shards
 from .merge import MergePlan, MergeResult
 
@@ -68,6 +71,8 @@ def read_recipe(recipe: str | Path, *, strict: bool = False, lenient: bool = Fal
     except UnicodeDecodeError as error:
         raise UsageError(f"{name}: the recipe is not UTF-8 text (byte {error.start})") from None
     parsed = parse_recipe(text, name, methods(), strict=strict, lenient=lenient)
+    if parsed.chat_template is not None:
+        check_choice(parsed.chat_template, parsed.where["chat_template"])
     refused = unsupported(parsed)
     if refused:
         raise RecipeError(refused)
@@ -98,7 +103,8 @@ def plan(
     with _no_collection():
         models = open_models(parsed, folder, maps or {})
         method = methods()[parsed.merge_method]
-        compiled = compile_recipe(parsed, method, models)
+        tokenizer = output_tokenizer(parsed, models)
+        compiled = compile_recipe(parsed, method, models, tokenizer.vocabulary)
         shards, places = _lay_out(compiled, shard_limit_bytes)
         made = make_plan(
             compiled.graph,
@@ -115,12 +121,12 @@ def plan(
     if unmatched and strict:
         raise RecipeError(unmatched)
     warnings = [str(problem) for problem in (*parsed.warnings, *unmatched)]
-    warnings += compiled.notes
+    warnings += (*compiled.notes, *tokenizer.notes)
     for reference, unused in names_by_model(compiled.graph.unused, models.values()).items():
         warnings.append(f"{reference}: {len(unused)} tensors are not used: {format_names(unused)}")
-    merge = MergePlan(parsed, method, models, compiled, shards, made, tuple(warnings))
-    merge.output_config()  # slices that no config can describe are refused now
-    return merge
+    merge = MergePlan(parsed, method, models, tokenizer, compiled, shards, made, tuple(warnings))
+    # Slices that no config can describe, and files that cannot be read, are refused now.
+    return replace(merge, warnings=(*warnings, *merge.side_files.notes))
 
 
 def _names(compiled: Compiled) -> Iterator[str]:
@@ -157,7 +163,8 @@ def open_models(recipe: Recipe, folder: Path, maps: Mapping[str, str]) -> dict[M
     """The headers of every model a recipe names. Raises InputError with every model that cannot be opened."""
     found: dict[ModelRef, Model] = {}
     failures: list[str] = []
-    for ref in recipe.references():
+    named = (*recipe.references(), *recipe.tokenizer_references())
+    for ref in named:
         try:
             found[ref] = open_model(str(ref), locate(str(ref), recipe_folder=folder, maps=maps))
         except InputError as error:
@@ -166,7 +173,7 @@ def open_models(recipe: Recipe, folder: Path, maps: Mapping[str, str]) -> dict[M
                 break
     if failures:
         raise InputError(*failures)
-    unknown = sorted(set(maps) - {text for ref in recipe.references() for text in (str(ref), ref.path)})
+    unknown = sorted(set(maps) - {text for ref in named for text in (str(ref), ref.path)})
     if unknown:
         raise UsageError(f"--map {unknown[0]}: the recipe names no such model; it names " + ", ".join(map(str, found)))
     return found

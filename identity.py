@@ -42,6 +42,7 @@ def identity_of(merge: MergePlan, *, allow_nonfinite: bool) -> dict[str, object]
             for ref, model in merge.models.items()
         },
         "config_sha256": hashlib.sha256(json.dumps(merge.output_config(), sort_keys=True).encode()).hexdigest(),
+        "tokenizer_sha256": merge.tokenizer.digest,
         "shards_sha256": shards.hexdigest(),
     }
 
@@ -72,6 +73,8 @@ def read_earlier(path: Path, identity: Mapping[str, object]) -> tuple[Batch, ...
     _compare_inputs(folder, head.get("inputs"), identity["inputs"])
     if head.get("config_sha256") != identity["config_sha256"]:
         raise InputError(f"{folder}: an input's config.json changed since the run began; {_START_ANEW}")
+    if head.get("tokenizer_sha256") != identity["tokenizer_sha256"]:
+        raise InputError(f"{folder}: an input's tokenizer changed since the run began; {_START_ANEW}")
     if head.get("shards_sha256") != identity["shards_sha256"]:
         raise UsageError(
             f"{folder}: the shards are laid out in another way than when the run began; "

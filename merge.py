@@ -18,6 +18,8 @@ from .loaders.card import CardFacts
 from .loaders.card_inputs import inherited
 from .loaders.card_models import card_models, hub_ids, shared_values
 from .loaders.config import output_config
+from .loaders.generation import Vocabulary as KnownTokens
+from .loaders.side_files import SideFiles, side_files
 from .running import run_merge
 from .version import VERSION
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from .engine.plan import Plan
     from .engine.recipe import ModelRef, Recipe
     from .loaders.shards import Shard
+    from .loaders.vocabulary import OutputTokenizer
     from .verification import VerifyReport
 
 SIDE_FILES_BYTES = 1 << 20
@@ -46,6 +49,7 @@ class MergePlan:
     recipe: Recipe
     method: MethodDef
     models: Mapping[ModelRef, Model]
+    tokenizer: OutputTokenizer
     compiled: Compiled
     shards: tuple[Shard, ...]
     plan: Plan
@@ -162,8 +166,38 @@ class MergePlan:
             progress=progress,
         )
 
-    def output_config(self) -> dict[str, object]:
-        """The output's config.json: the donor's, with layers and dtype as they come out.
+    @cached_property
+    def side_files(self) -> SideFiles:
+        """What stands beside the weights. Raises InputError where a file that has to be changed cannot be read."""
+        donor, tokenizer = donor_of(self.recipe), self.tokenizer
+        rows = self._vocabulary_rows or self.donor.vocabulary_rows or len(tokenizer.token_ids)
+        kept = range(rows) if tokenizer.source == donor else ()
+        return side_files(
+            {str(ref): Path(self.models[ref].folder) for ref in dict.fromkeys((donor, *self.models))},
+            self._stacked_config(),
+            chat_template=self.recipe.chat_template,
+            where=self.recipe.where.get("chat_template"),
+            tokenizer=str(tokenizer.source),
+            files=tokenizer.files,
+            left_out=tokenizer.left_out,
+            vocabulary=KnownTokens(
+                tokenizer.token_ids, rows, {token_id: token_id for token_id in kept} | dict(tokenizer.donor_ids)
+            )
+            if tokenizer.token_ids
+            else None,
+        )
+
+    @property
+    def _vocabulary_rows(self) -> int | None:
+        """Rows of the output's vocabulary tensors, where they are not those of the donor."""
+        return self.tokenizer.vocabulary.rows if self.tokenizer.vocabulary is not None else None
+
+    def output_config(self) -> Mapping[str, object]:
+        """The output's config.json: the donor's, with layers, dtype, vocabulary and ids of tokens as they come out."""
+        return self.side_files.config
+
+    def _stacked_config(self) -> dict[str, object]:
+        """The donor's config with layers, dtype and vocabulary as they come out.
 
         Raises InputError where a config cannot say what became of the layers.
         """
@@ -176,6 +210,7 @@ class MergePlan:
                 self.donor.config,
                 stack_layers=stacks,
                 dtype_name=self._dtype_name,
+                vocabulary_rows=self._vocabulary_rows,
                 tie_word_embeddings=False if self.compiled.mapping.untied else None,
             )
         except InputError as error:
@@ -192,7 +227,7 @@ class MergePlan:
     def card_facts(self) -> CardFacts:
         """What the model card says."""
         stack = self.compiled.mapping.stacks.get(self.donor.primary or "")
-        tokenizer = self.recipe.tokenizer_source or (self.recipe.tokenizer or {}).get("source")
+        tokenizer = self.recipe.tokenizer.source if self.recipe.tokenizer is not None else None
         architectures = self.donor.config.get("architectures")
         return CardFacts(
             name=self.recipe.name,

@@ -17,7 +17,7 @@ from .engine.resumption import finished_by, kept_bytes, remaining, share_of, tru
 from .engine.units import format_bytes
 from .identity import identity_of, read_earlier, refuse_changed
 from .loaders.card import render_card
-from .loaders.folder import OutputFolder, donated_files, free_disk_bytes
+from .loaders.folder import OutputFolder, free_disk_bytes
 from .loaders.positioned_io import FilePool
 from .loaders.shards import LeftShards
 from .loaders.writer import INDEX_FILE, ShardWriter, index_of
@@ -54,7 +54,6 @@ def run_merge(
     """Carry out a plan; see MergePlan.run."""
     started = time.perf_counter()
     inputs = {Path(model.folder) for model in merge.models.values()}
-    donated_files(Path(merge.donor.folder))  # better now than when the work is done
     with OutputFolder(out, overwrite=overwrite, resume=resume, inputs=inputs) as folder:
         work = _Work(merge, folder, allow_nonfinite=allow_nonfinite)
         try:
@@ -196,7 +195,9 @@ def _finish(
     allow_nonfinite: bool,
 ) -> None:
     """Write what stands beside the shards; index and config last, because with these two the folder is a model."""
-    folder.take_from(Path(merge.donor.folder))
+    folder.take_from(merge.side_files.copies)
+    for name, text in merge.side_files.texts.items():
+        folder.write_text(name, text)
     folder.write_text("README.md", render_card(merge.card_facts()))
     folder.write_json(
         "plait-manifest.json",

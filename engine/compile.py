@@ -51,8 +51,8 @@ def compile_recipe(recipe: Recipe, method: MethodDef, models: Models, vocabulary
     used = {(leaf.model, leaf.name) for island in islands for leaf in island.leaves}
     unused = tuple(
         stored
-        for model in models.values()
-        for stored in model.tensors.values()
+        for ref in recipe.references()  # a model that only lends rows is not merged
+        for stored in models[ref].tensors.values()
         if (stored.model, stored.name) not in used
     )
     graph = TensorGraph(islands, (), unused)

@@ -46,14 +46,7 @@ def check_inputs(recipe: Recipe, method: MethodDef, reading: Reading) -> None:
 
 def unsupported(recipe: Recipe) -> tuple[Problem, ...]:
     """What the recipe asks for in the right form, and Plait cannot do yet, in file order."""
-    asked = ["chat_template"] if recipe.chat_template is not None else []
-    block = recipe.tokenizer
-    if block is not None and (
-        block.source not in ("base", recipe.base_model) or block.tokens or block.pad_to_multiple_of is not None
-    ):
-        asked.append("tokenizer" if "tokenizer" in recipe.where else "tokenizer_source")
-    hint = "leave it out: the base model's files are copied"
-    found = [Problem(recipe.where[key], f"{key!r} is not available yet", hint) for key in asked]
+    found = []
     named = [(entry.model, entry.where) for group in _groups(recipe) for entry in group.inputs]
     if recipe.base_model is not None and "base_model" in recipe.where:
         named.append((recipe.base_model, recipe.where["base_model"]))

@@ -6,7 +6,6 @@ in place, so that whatever has none is finished or was never begun.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..engine.errors import InputError, OutputError, UsageError
 from .durable import sync_folder
-from .input_files import open_input
+from .input_files import as_json, open_input
 from .lock import LOCK_FILE, FolderLock, refuse_if_locked
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ _DONATED = re.compile(
 
 _MODEL_FILES = re.compile(
     r"(.*\.safetensors(\.index\.json)?(\.partial)?|config\.json|plait-manifest\.json|README\.md|plait\.yml|"
-    r"plait-journal|plait\.lock.*|" + _DONATED.pattern + r")(\.tmp)?"
+    r"plait-journal|plait\.lock.*|additional_chat_templates|" + _DONATED.pattern + r")(\.tmp)?"
 )
 """What a model folder is made of; anything else in a replaced folder is somebody's own and is kept."""
 
@@ -104,9 +103,10 @@ class OutputFolder:
         return sum(min(getattr(found, "st_blocks", 0) * 512, found.st_size) for found in sizes)
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a file at once or not at all."""
+        """Write a file at once or not at all; ``name`` may be in a folder of the output's own."""
         temporary = self.path / (name + ".tmp")
         try:
+            temporary.parent.mkdir(exist_ok=True)
             # Half a character, in a config or in the name of a file, is written as JSON escapes it.
             with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
                 file.write(text)
@@ -118,23 +118,20 @@ class OutputFolder:
 
     def write_json(self, name: str, value: Mapping[str, object]) -> None:
         """Write a JSON file at once or not at all."""
-        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        self.write_text(name, as_json(value))
 
-    def take_from(self, donor: Path) -> tuple[str, ...]:
-        """Copy the donor's files that a merge leaves as they are; returns their names."""
-        files = donated_files(donor)
-        for source in files:
-            temporary = self.path / (source.name + ".tmp")
+    def take_from(self, copies: Mapping[str, Path]) -> None:
+        """Copy files of the inputs that a merge leaves as they are: from where, by name in the output."""
+        for name, source in copies.items():
+            temporary = self.path / (name + ".tmp")
             try:
+                temporary.parent.mkdir(exist_ok=True)
                 shutil.copyfile(source, temporary)
                 with temporary.open("rb+") as file:
                     os.fsync(file.fileno())
-                temporary.replace(self.path / source.name)
+                temporary.replace(self.path / name)
             except OSError as error:
-                if error.filename == os.fspath(source):
-                    raise InputError(f"{source}: cannot be read: {error.strerror}") from error
-                raise OutputError(f"{self.path / source.name} cannot be written: {error.strerror}") from error
-        return tuple(source.name for source in files)
+                raise OutputError(f"{self.path / name} cannot be written: {error.strerror}") from error
 
     def sync(self) -> None:
         """Return when the names of everything written so far are on disk."""

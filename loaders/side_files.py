@@ -10,7 +10,7 @@ from ..engine.errors import InputError, Location
 from ..engine.units import clean, format_names
 from .chat_sources import NAMED_FOLDER, named_files
 from .chat_template import chat_files
-from .folder import _DONATED
+from .folder import donated_files
 from .generation import Vocabulary, follow_vocabulary
 from .input_files import as_json, json_of
 from .special_tokens import added_tokens, special_tokens
@@ -119,8 +119,7 @@ def _copies(donor: Path, source: Path) -> dict[str, Path]:
     found = {
         entry.name: entry
         for folder in dict.fromkeys((donor, source))
-        for entry in sorted(folder.iterdir())
-        if _DONATED.fullmatch(entry.name) and entry.is_file()
+        for entry in donated_files(folder)
         if donor == source or (folder == source) == bool(_OF_TOKENIZER.fullmatch(entry.name))
     }
     return found | {f"{NAMED_FOLDER}/{path.name}": path for path in named_files(source)}

@@ -132,19 +132,8 @@ def test_what_is_not_available_yet():
         """
     )
     problems = unsupported(recipe)
-    assert places(problems) == [(2, 1), (5, 5), (7, 1), (8, 1)]
+    assert places(problems) == [(2, 1), (5, 5)]
     assert all("not available yet" in problem.message for problem in problems)
-    recipe = read("merge_method: linear\nmodels: [a]\nparameters: {weight: 1}\ntokenizer: {source: union}\n")
-    assert places(unsupported(recipe)) == [(4, 1)]
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["tokenizer_source: base", "tokenizer_source: org/x", "tokenizer_source: model:org/x", "tokenizer: {source: base}"],
-)
-def test_the_tokenizer_of_the_base_model_is_available(line):
-    text = f"merge_method: linear\nbase_model: org/x\nmodels: [a]\nparameters: {{weight: 1}}\n{line}\n"
-    assert unsupported(read(text)) == ()
 
 
 @pytest.mark.parametrize(

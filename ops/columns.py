@@ -127,6 +127,21 @@ def step_bits(rows: int) -> int:
     return _EXACT_BITS - max(rows - 1, 0).bit_length()
 
 
+def add_whole_parts(
+    sums: NDArray[np.float64], values: NDArray[np.float64], whole: NDArray[np.float64], bits: int
+) -> None:
+    """Add columns of scaled ``values`` (rows, columns) to sums of whole numbers, a part of ``bits`` after the other.
+
+    ``sums`` is (parts, columns); ``values`` is used up, ``whole`` is room as large.
+    """
+    for part in sums:
+        np.rint(values, out=whole)
+        np.subtract(values, whole, out=values)
+        np.multiply(values, 2.0**bits, out=values)
+        for row in whole if len(whole) < 8 else [whole.sum(axis=0)]:
+            np.add(part, row, out=part)
+
+
 def exponents(sizes: NDArray[np.float64]) -> NDArray[np.int32]:
     """For each pair and column an exponent e with |product| ≤ 2^e, from the sizes (2, columns)."""
     _, each = np.frexp(sizes)
@@ -162,12 +177,7 @@ def column_dots(
             values[:] = span.of(parts[i].numpy())
             np.multiply(values, span.of(parts[j].numpy()), out=values)
             np.multiply(values, scales[pair, cut], out=values)
-            for part in sums[:, pair, cut]:
-                np.rint(values, out=whole)
-                np.subtract(values, whole, out=values)
-                np.multiply(values, 2.0**bits, out=values)
-                for row in whole if span.rows < 8 else [whole.sum(axis=0)]:
-                    np.add(part, row, out=part)
+            add_whole_parts(sums[:, pair, cut], values, whole, bits)
 
 
 # ------------------------------------------------------------------------------------------------ interpolation

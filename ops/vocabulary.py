@@ -13,11 +13,14 @@ import torch
 from ..engine.graph import Attr, TensorSpec
 from ..engine.opdef import GraphError, Reduction, Tile, op, require_space, same_shape
 from ..engine.row_map import RowTable
-from .columns import columns_of, span_elements, spans, step_bits
+from .columns import Span, add_whole_parts, columns_of, span_elements, spans, step_bits
 from .reduce import add_up
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
 
 _PARTS = 2
 
@@ -43,14 +46,23 @@ def put_rows(
 ) -> None:
     """The first input with some rows of the second: those that are not 0 in ``rows``."""
     x, other = ins
+    source = other.numpy()
+    for span, result, chosen in _chosen(out, x, tile, rows, columns):
+        result[chosen] = span.of(source)[chosen]
+
+
+def _chosen(
+    out: torch.Tensor, x: torch.Tensor, tile: Tile, rows: RowTable, columns: int
+) -> Iterator[tuple[Span, NDArray[Any], NDArray[np.intp]]]:
+    """The parts of ``out``, a copy of ``x``, where ``rows`` is not 0 everywhere, with the numbers of those rows."""
     if out is not x:
         out.copy_(x)
-    result, source = out.numpy(), other.numpy()
+    result = out.numpy()
     for span in spans(tile, columns):
         first = (tile.lo + span.offset) // columns
         chosen = np.flatnonzero(rows.values[first : first + span.rows])
         if chosen.size:
-            span.of(result)[chosen] = span.of(source)[chosen]
+            yield span, span.of(result), chosen
 
 
 @op("divide_rows", infer=_infer_rows, inplace=(0,))
@@ -106,11 +118,7 @@ def column_sums(
         cut, width = slice(span.start, span.stop), span.stop - span.start
         values, whole = room[: 2 * span.rows * width].reshape(2, span.rows, width)
         np.multiply(span.of(data), scales[cut], out=values)
-        for part in sums[:, cut]:
-            np.rint(values, out=whole)
-            np.subtract(values, whole, out=values)
-            np.multiply(values, 2.0**bits, out=values)
-            np.add(part, whole.sum(axis=0), out=part)
+        add_whole_parts(sums[:, cut], values, whole, bits)
 
 
 def _infer_means(specs: Sequence[TensorSpec], _attrs: Mapping[str, Attr]) -> TensorSpec:
@@ -141,11 +149,5 @@ def put_means(
 ) -> None:
     """A tensor with the columns' means in those rows that are not 0 in ``rows``."""
     x, means = ins
-    if out is not x:
-        out.copy_(x)
-    result = out.numpy()
-    for span in spans(tile, columns):
-        first = (tile.lo + span.offset) // columns
-        chosen = np.flatnonzero(rows.values[first : first + span.rows])
-        if chosen.size:
-            span.of(result)[chosen] = means.numpy()[span.start : span.stop]
+    for span, result, chosen in _chosen(out, x, tile, rows, columns):
+        result[chosen] = means.numpy()[span.start : span.stop]

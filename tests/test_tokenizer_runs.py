@@ -146,7 +146,9 @@ def test_a_tokenizer_that_changed_meanwhile_is_noticed(family: Path) -> None:
     with pytest.raises(Interrupted):
         plait.plan(recipe).run(family / "out", progress=stop)
     byte_level(390, special=("<|end|>",)).save(str(family / "base" / "tokenizer.json"))
-    with pytest.raises((InputError, UsageError), match=r"tokenizer changed since|laid out in another way|config.json changed"):
+    with pytest.raises(
+        (InputError, UsageError), match=r"tokenizer changed since|laid out in another way|config.json changed"
+    ):
         plait.plan(recipe).run(family / "out", resume=True)
 
 

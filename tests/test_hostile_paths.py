@@ -55,12 +55,24 @@ def test_what_is_no_file_is_refused_and_not_waited_for(world: World, name: str, 
     world.refusal(str(path))
 
 
-@pytest.mark.parametrize("name", ["README.md", "tokenizer.json", "chat_template.jinja"])
 @pytest.mark.parametrize("kind", ["nowhere", "itself", "a folder", "a pipe", "zeros without end"])
-def test_what_is_no_file_and_not_needed_is_left(world: World, name: str, kind: str) -> None:
-    make_no_file(world.victim / name, kind)
+def test_a_card_that_is_no_file_is_left(world: World, kind: str) -> None:
+    make_no_file(world.victim / "README.md", kind)
     assert not isinstance(world.merge(), PlaitError)
-    assert name == "README.md" or not (world.out / name).exists()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja"])
+@pytest.mark.parametrize("kind", ["nowhere", "itself", "a pipe", "zeros without end"])
+def test_a_tokenizer_that_is_no_file_is_not_left_out_in_silence(world: World, name: str, kind: str) -> None:
+    make_no_file(world.victim / name, kind)
+    world.refusal(str(world.victim / name))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja"])
+def test_a_folder_by_the_name_of_a_tokenizer_is_left(world: World, name: str) -> None:
+    make_no_file(world.victim / name, "a folder")
+    assert not isinstance(world.merge(), PlaitError)
+    assert not (world.out / name).exists()
 
 
 def make_no_file(path: Path, kind: str) -> None:

@@ -120,8 +120,8 @@ def test_a_merge_key_bomb():
 
 
 def test_an_enormous_text():
-    assert the_mistake("x" * (MAX_TEXT_BYTES + 1)) == "recipe.yml:1:1: the recipe is larger than 10 MB"
-    assert the_mistake("é" * (MAX_TEXT_BYTES // 2 + 1)) == "recipe.yml:1:1: the recipe is larger than 10 MB"
+    assert the_mistake("x" * (MAX_TEXT_BYTES + 1)) == "recipe.yml:1:1: the recipe is larger than 2 MB"
+    assert the_mistake("é" * (MAX_TEXT_BYTES // 2 + 1)) == "recipe.yml:1:1: the recipe is larger than 2 MB"
 
 
 @pytest.mark.parametrize("numeral", ["9" * 10_000, "1" + ":59" * 100_000, "0x" + "f" * 10_000, "1" * 400 + ".0"])

@@ -164,3 +164,10 @@ def test_vocabularies_that_differ_name_the_two_lines_to_add(family: Path) -> Non
     measured = run_plait("run", recipe, family / "out", "--json", cwd=family, measured=True)
     assert measured.returncode == 0, measured.stderr
     assert peak_bytes(measured) <= json.loads(measured.stdout)["predicted_peak_bytes"]
+
+
+def test_a_dry_run_shows_whose_rows_are_gathered(family: Path) -> None:
+    recipe = write_recipe(family / "recipe.yml", RECIPE.format(block="{source: union}"))
+    found = run_plait("run", recipe, "--dry-run", "--tensor", EMBEDDING, cwd=family)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count(f"gather A B {EMBEDDING}") == 2

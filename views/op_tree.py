@@ -93,12 +93,10 @@ def _below(inputs: Sequence[Node], guide: str) -> list[tuple[Node, str, str]]:
 
 
 def _leaf(node: Node, island: Island, legend: Legend) -> Text:
-    if node.op.name != "load":
+    if not node.slots:
         return Text(f" ({node.op.locality})" if node.op.locality != "element" else "", "dim")
-    slot = node.attr("slot")
-    assert isinstance(slot, int)
-    leaf = island.leaves[slot]
-    return Text.assemble(" ", legend.mark(leaf.model), " ", clean(leaf.name))
+    marks = [part for slot in node.slots for part in (" ", legend.mark(island.leaves[slot].model))]
+    return Text.assemble(*marks, " ", clean(island.leaves[node.slots[0]].name))
 
 
 def _parameters(kind: Kind, node_index: int, node: Node) -> Text:

@@ -115,16 +115,14 @@ class _Compiler:
             self.values(source.scopes, "model", source.stored.name, tensor.t) for source in tensor.sources
         )
         self.check_required(tensor, per_model)
-        stored = [source.stored for source in tensor.sources]
-        if tensor.base is not None:
-            stored.insert(0, tensor.base)
-        leaves = tuple(dict.fromkeys(stored))
         if rows is not None:
             loads = [rows.input(ref) for ref in self.references(tensor)]
             program, order = self.build(
                 tensor, loads, [first.spec, *(leaf.spec for leaf in rows.leaves)], params, per_model
             )
             return Island(program, tuple(rows.leaves[slot] for slot in order), (tensor.name,))
+        stored = [*((tensor.base,) if tensor.base is not None else ()), *_stored(tensor)]
+        leaves = tuple(dict.fromkeys(stored))
         slots = tuple(leaves.index(each) for each in stored)
         specs = tuple(leaf.spec for leaf in leaves)
         key = (specs, slots, tensor.base is None, _items(params), tuple(map(_items, per_model)), tensor.t)

@@ -244,7 +244,7 @@ class _Worker:
         read_bytes = written_bytes = 0
         for step in steps:
             if step.kernel is None:
-                if step.node.slots:
+                if step.node.op.name != "write":
                     read_bytes += self._read(step, island, current, tile, overflows)
                 else:
                     if step.looked_into is not None and not all_finite(step.looked_into):

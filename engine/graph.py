@@ -104,10 +104,13 @@ class Node:
     @property
     def slots(self) -> tuple[int, ...]:
         """The leaves that a load or a gather reads; none for any other op."""
-        if self.op.name not in ("load", "gather"):
-            return ()
-        found = self.attr("slot" if self.op.name == "load" else "slots")
-        return tuple(int(slot) for slot in found) if isinstance(found, tuple) else (int(str(found)),)
+        if self.op.name == "load":
+            slot = self.attr("slot")
+            assert isinstance(slot, int)
+            return (slot,)
+        slots = self.attr("slots") if self.op.name == "gather" else ()
+        assert isinstance(slots, tuple)
+        return tuple(int(slot) for slot in slots)
 
     def attr(self, name: str) -> Attr:
         """The attribute called ``name``; KeyError if the node has none."""

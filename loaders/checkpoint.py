@@ -19,7 +19,7 @@ from .input_files import read_json
 from .safetensors_file import read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import torch
 
@@ -71,6 +71,17 @@ def open_model(reference: str, folder: Path) -> Model:
         if holders.get(tensor) != name:
             held = f"it is in {holders[tensor]}" if tensor in holders else "no file of the model holds it"
             raise InputError(f"{index_path}: tensor {tensor!r} is listed in {name}, but {held}")
+    return model_of(reference, folder, tensors, config, files)
+
+
+def model_of(
+    reference: str,
+    folder: Path,
+    tensors: Sequence[StoredTensor],
+    config: Mapping[str, object],
+    files: Iterable[StoredFile],
+) -> Model:
+    """A model from what its headers and its config say, its structure inferred."""
     architecture = infer_architecture(tensors, config)
     return Model(
         reference=reference,

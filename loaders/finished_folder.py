@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from ..engine.errors import InputError
 from ..engine.graph import TensorSpec
-from ..engine.model import Model, StoredFile, StoredTensor
+from ..engine.model import StoredFile, StoredTensor
 from ..engine.units import format_bytes, format_count, format_names
-from .architecture import infer_architecture
-from .checkpoint import read_config, read_index, weight_files
+from .checkpoint import model_of, read_config, read_index, weight_files
 from .findings import Check, Findings, skipped
 from .manifest_file import MANIFEST_FILE, REASONS, Manifest, read_manifest
 from .safetensors_file import read_header
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from ..engine.model import Model
     from .findings import Severity
     from .manifest_file import RecordedFile, RecordedInput
     from .safetensors_file import Header
@@ -245,16 +245,5 @@ def _model(path: Path, headers: Mapping[str, Header], config: Mapping[str, objec
         for tensor, entry in header.entries.items():
             spec = TensorSpec(entry.shape, entry.dtype)
             tensors.setdefault(tensor, StoredTensor(path.name, tensor, spec, str(path / name), entry.offset_bytes))
-    found = infer_architecture(list(tensors.values()), config)
-    return Model(
-        reference=path.name,
-        folder=str(path),
-        tensors={tensor.name: tensor for tensor in found.order},
-        roles=found.roles,
-        stacks=found.stacks,
-        primary=found.primary,
-        config=config,
-        aliases=found.aliases,
-        vocabulary_rows=found.vocabulary_rows,
-        files=tuple(StoredFile(str(path / name), header.file_bytes, header.sha256) for name, header in headers.items()),
-    )
+    files = (StoredFile(str(path / name), header.file_bytes, header.sha256) for name, header in headers.items())
+    return model_of(path.name, path, list(tensors.values()), config, files)

@@ -19,17 +19,7 @@ if TYPE_CHECKING:
 assert plait.identity
 
 
-@pytest.fixture(autouse=True)
-def quick_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write the journal often, and cut tensors into several tiles."""
-    monkeypatch.setattr("plait.engine.recorder.BATCH_SECONDS", 0.005)
-    monkeypatch.setattr("plait.engine.plan.FULL_SPEED_TILE_ELEMENTS", 4096)
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> Path:
-    """Models and a recipe."""
-    return write_inputs(tmp_path)
+pytestmark = pytest.mark.usefixtures("quick_batches")
 
 
 # ------------------------------------------------------------------------------------------------ going on

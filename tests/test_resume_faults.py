@@ -19,23 +19,13 @@ from plait.engine.errors import InputError, Interrupted, OutputError, UsageError
 from plait.loaders.folder import OutputFolder
 from plait.loaders.lock import LOCK_FILE
 from plait.loaders.positioned_io import FilePool
-from resume_support import assert_no_model, contents, interrupt, left_over, merge, stopping_at_read, touch, write_inputs
+from resume_support import assert_no_model, contents, interrupt, left_over, merge, stopping_at_read, touch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@pytest.fixture(autouse=True)
-def quick_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write the journal often, and cut tensors into several tiles."""
-    monkeypatch.setattr("plait.engine.recorder.BATCH_SECONDS", 0.005)
-    monkeypatch.setattr("plait.engine.plan.FULL_SPEED_TILE_ELEMENTS", 4096)
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> Path:
-    """Models and a recipe."""
-    return write_inputs(tmp_path)
+pytestmark = pytest.mark.usefixtures("quick_batches")
 
 
 # ------------------------------------------------------------------------------------------------ the last steps

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import options
 from .engine.errors import InputError, OutputError, UsageError
 from .entry import leave_with_code
 from .interrupts import in_order
@@ -41,40 +42,24 @@ def _root(
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="YAML recipe, or - for standard input.")],
-    out: Annotated[Path | None, typer.Argument(help="New or empty folder; not needed with --dry-run.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, predict, print the graph; write nothing.")] = False,
-    memory: Annotated[
-        str | None,
-        typer.Option(help="Bound on the peak resident memory of the process: 400MiB, 2GiB, 5GB.", metavar="SIZE"),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="CPU workers; default the usable cores.")] = None,
-    seed: Annotated[int | None, typer.Option(help="For randomised methods; default the recipe's, else 0.")] = None,
-    shard_size: Annotated[str, typer.Option(help="Bytes a shard at most.", metavar="SIZE")] = "5GB",
-    maps: Annotated[
-        list[str] | None,
-        typer.Option("--map", help="Use PATH wherever the recipe names REF (repeatable).", metavar="REF=PATH"),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run; begin where there is none.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished folder.")] = False,
-    allow_nonfinite: Annotated[
-        bool,
-        typer.Option(
-            "--allow-nonfinite",
-            help="NaN and infinity in an input are let through; without it they stop the run, except in plain copies.",
-        ),
-    ] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Check the written folder; record its digests.")] = False,
-    tensor: Annotated[
-        str | None, typer.Option(help="With --dry-run: the op graph of one output tensor.", metavar="NAME")
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings about the recipe are errors.")] = False,
-    lenient: Annotated[bool, typer.Option("--lenient", help="Near misses in the recipe are warnings.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say less.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more; stack traces.")] = False,
+    recipe: options.Recipe,
+    out: options.Out = None,
+    dry_run: options.DryRun = False,
+    memory: options.Memory = None,
+    workers: options.Workers = None,
+    seed: options.Seed = None,
+    shard_size: options.ShardSize = "5GB",
+    maps: options.Maps = None,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    allow_nonfinite: options.AllowNonfinite = False,
+    verify: options.Verify = False,
+    tensor: options.Tensor = None,
+    strict: options.Strict = False,
+    lenient: options.Lenient = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Merge the models of a recipe into a folder."""
     if out is None and not dry_run:
@@ -136,11 +121,11 @@ def run(
 
 @app.command()
 def verify(
-    out: Annotated[Path, typer.Argument(help="A finished folder, of this program or another one.")],
-    digests: Annotated[bool, typer.Option("--hash", help="Compare the sha256 of the shards, too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is wrong.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Everything found; stack traces.")] = False,
+    out: options.Finished,
+    digests: options.Digests = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Check a finished folder against its manifest and itself; exit code 3 if something is wrong."""
     from .engine.host import resident_bytes
@@ -160,9 +145,9 @@ def verify(
 
 @app.command()
 def inspect(
-    models: Annotated[list[str], typer.Argument(help="Model folders.", metavar="MODEL...")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every tensor; stack traces.")] = False,
+    models: options.Models,
+    as_json: options.AsJson = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Show what model folders hold; reads headers only."""
     from .loaders.checkpoint import locate, open_model
@@ -177,16 +162,14 @@ def inspect(
 
 @app.command()
 def diff(
-    a: Annotated[str, typer.Argument(help="Model folder; the reference.", metavar="A")],
-    b: Annotated[str, typer.Argument(help="Model folder.", metavar="B")],
-    html: Annotated[
-        Path | None, typer.Option(help="Write a page with all figures; needs no network to look at.", metavar="FILE")
-    ] = None,
-    memory: Annotated[str | None, typer.Option(help="As for run.", metavar="SIZE")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="CPU workers; default the usable cores.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every tensor; stack traces.")] = False,
+    a: options.ModelA,
+    b: options.ModelB,
+    html: options.Html = None,
+    memory: options.Memory = None,
+    workers: options.Workers = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Show how far apart two models are, per layer and kind of tensor."""
     from .comparison import plan_diff
@@ -211,11 +194,9 @@ def diff(
 
 @app.command()
 def methods(
-    name: Annotated[str | None, typer.Argument(help="One method, in full.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="The page of the docs, docs/methods.md; or NAME's section of it.")
-    ] = False,
+    name: options.MethodName = None,
+    as_json: options.AsJson = False,
+    markdown: options.Markdown = False,
 ) -> None:
     """List the merge methods, or show one with its parameters."""
     from . import ops as _registered
@@ -247,10 +228,8 @@ def methods(
 
 @app.command()
 def demo(
-    folder: Annotated[
-        Path | None, typer.Argument(help="Where the merged model goes; default ./demo-output.", metavar="[DIR]")
-    ] = None,
-    memory: Annotated[str | None, typer.Option(help="As for run.", metavar="SIZE")] = None,
+    folder: options.DemoFolder = None,
+    memory: options.Memory = None,
 ) -> None:
     """Merge two small specialists and score the result; needs no network."""
     from .api import plan as make_plan

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..version import VERSION
 from .graph_groups import group_values, groups_of
@@ -72,7 +72,7 @@ def draft(merge: MergePlan, tensor: str | None = None) -> Draft:
     return Draft(merge, tensor, islands, kinds, groups, marks, len(shown), numbers)
 
 
-def document(merge: MergePlan, *, expand: bool = False, tensor: str | None = None) -> dict[str, object]:
+def document(merge: MergePlan, *, expand: bool = False, tensor: str | None = None) -> dict[str, Any]:
     """The whole graph, folded; with ``expand`` every tensor, program and moment too.
 
     ``tensor``: of the graph only that output tensor, with its op graph. KeyError if the merge does not write it.
@@ -85,7 +85,7 @@ def document(merge: MergePlan, *, expand: bool = False, tensor: str | None = Non
     return found
 
 
-def head(made: Draft, *, expand: bool) -> dict[str, object]:
+def head(made: Draft, *, expand: bool) -> dict[str, Any]:
     """The document without its long lists, ``timeline`` and ``tensors``."""
     merge = made.merge
     chosen = list(made.programs) if expand else list(made.programs)[: made.shown]
@@ -105,7 +105,7 @@ def head(made: Draft, *, expand: bool) -> dict[str, object]:
         "totals": _totals(merge),
         "devices": [{"name": "cpu", "predicted_peak_bytes": merge.plan.predicted_peak_bytes}],
         "models": [_model(made, ref, model) for ref, model in merge.models.items()],
-        "kinds": [{"number": kind.number, "steps": kind.steps, "tensors": kind.tensors} for kind in made.kinds],
+        "kinds": [_kind(made, kind) for kind in made.kinds],
         "programs": programs_of(merge.plan, made.kind_of, chosen),
         "groups": group_values(made.groups, made.kind_of, made.programs, made.marks),
         "shards": [
@@ -116,7 +116,7 @@ def head(made: Draft, *, expand: bool) -> dict[str, object]:
     }
 
 
-def _totals(merge: MergePlan) -> dict[str, object]:
+def _totals(merge: MergePlan) -> dict[str, Any]:
     plan = merge.plan
     return {
         "tensors": merge.tensors,
@@ -136,7 +136,20 @@ def _totals(merge: MergePlan) -> dict[str, object]:
     }
 
 
-def _model(made: Draft, ref: ModelRef, model: Model) -> dict[str, object]:
+def _kind(made: Draft, kind: Kind) -> dict[str, Any]:
+    example = kind.largest
+    return {
+        "number": kind.number,
+        "steps": kind.steps,
+        "tensors": kind.tensors,
+        "bytes": kind.size_bytes,
+        "program": made.programs[example.program],
+        "example": example.name if made.tensor is None else made.tensor,
+        "reads": [{"model": made.marks[leaf.model], "name": leaf.name} for leaf in example.leaves],
+    }
+
+
+def _model(made: Draft, ref: ModelRef, model: Model) -> dict[str, Any]:
     return {
         "mark": made.marks[str(ref)],
         "reference": str(ref),

@@ -99,19 +99,16 @@ def _value(
     shown = group.runs if group.folded else (group.first,)
     last = shown[-1].layers[-1]
     used = dict.fromkeys(kinds[made.island.program].number for run in shown for made in run.layers[0].tensors)
-    members = (
-        []
-        if group.folded
-        else [
-            {
-                "name": made.name,
-                "kind": kinds[made.island.program].number,
-                "program": programs[made.island.program],
-                "shape": list(made.island.spec.shape),
-            }
-            for made in first.tensors
-        ]
-    )
+    members = [
+        {
+            "name": made.name,
+            "kind": kinds[made.island.program].number,
+            "program": programs[made.island.program],
+            "shape": list(made.island.spec.shape),
+            "models": [marks[leaf.model] for leaf in made.island.leaves],
+        }
+        for made in (() if group.folded else first.tensors)
+    ]
     return {
         "id": group.number,
         "title": part.title,

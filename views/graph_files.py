@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..engine.errors import UsageError
 from .graph_document import draft
-from .page_file import check_page, write_page
+from .page_file import write_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -16,22 +16,18 @@ if TYPE_CHECKING:
     from .graph_document import Draft
 
 
-def check_graph(path: Path, *, inputs: Mapping[str, str], out: Path | None = None) -> None:
-    """See, before there is anything to write, that a graph can go to a file.
-
-    ``inputs`` are folders by what they hold, ``out`` is where the merge goes. Raises UsageError.
-    """
+def check_suffix(path: Path) -> None:
+    """Raises UsageError for a file of which nobody knows what to write into it."""
     if path.suffix.lower() not in _WRITERS:
-        ways = ", ".join(_WRITERS)
-        raise UsageError(f"--graph {path}: the suffix says what is written, and it is none of {ways}")
-    check_page(path, inputs=inputs, out=out)
+        *others, last = sorted(_WRITERS)
+        raise UsageError(f"--graph {path}: what is written goes by the suffix, one of {', '.join(others)} and {last}")
 
 
 def write_graph(merge: MergePlan, path: Path, *, expand: bool = False, tensor: str | None = None) -> None:
     """Write the graph as what the suffix says: folded, with ``expand`` all of it, or one ``tensor``'s op graph.
 
-    Raises UsageError (no such suffix, more than such a picture can show) or OutputError, KeyError for a tensor that
-    the merge does not write.
+    Raises UsageError where that is more than such a file can show, OutputError where it cannot be written, and KeyError
+    for a tensor that the merge does not write.
     """
     write_page(path, _WRITERS[path.suffix.lower()](draft(merge, tensor), expand))
 

@@ -59,6 +59,12 @@ class Details {
       more > 0 ? el("li", { class: "note" }, `and ${formatCount(more)} more`) : null);
   }
 
+  /** Where stored tensors are; the name only where it is not `known`. */
+  sources(reads, known = null) {
+    return el("ul", { class: "files" }, ...reads.map((read) => el("li", {}, markOf(this.graph, read.model), " ", el("span", { class: "break" }, clean(read.file)),
+      el("div", { class: "note break" }, read.name === known ? null : el("div", {}, clean(read.name)), `offset ${formatCount(read.offset)}`, read.bytes === undefined ? null : ` · ${formatCount(read.bytes)} B`))));
+  }
+
   marks(marks) {
     return [...marks].flatMap(([mark, bytes]) => [el("span", { class: "given" }, markOf(this.graph, mark), ` ${formatBytes(bytes)}`), " "]);
   }
@@ -80,6 +86,7 @@ class Details {
   plan() {
     const { graph } = this, { totals, recipe } = graph;
     return [
+      el("p", { class: "summary" }, el("b", {}, recipe.method), ` – ${recipe.summary}`),
       graph.warnings.length ? el("section", { class: "warnings" }, el("h3", {}, counted(graph.warnings.length, "warning")), el("ul", {}, ...graph.warnings.map((text) => el("li", {}, clean(text))))) : null,
       this.part("Models", el("ul", { class: "models" }, ...graph.models.map((model) => el("li", {}, markOf(graph, model.mark), " ", el("b", {}, clean(model.reference)), model.base ? el("span", { class: "badge" }, "base") : null,
         el("div", { class: "note" }, [model.layers ? counted(model.layers, "layer") : null, counted(model.tensors, "tensor"), formatBytes(model.bytes), model.dtypes.join(" ")].filter(Boolean).join(" · ")))))),
@@ -183,7 +190,7 @@ class Details {
         program.predicted_seconds ? ["predicted time", formatSeconds(program.predicted_seconds)] : null,
       ]),
       this.part("Sources", tensors.firstRead[tensor] === tensors.firstRead[tensor + 1] ? el("p", { class: "note" }, "Nothing is read.")
-        : this.table(["", "file", "offset", "bytes"], readsOf(graph, tensor).map((read, slot) => [markOf(graph, read.model), [clean(read.file), read.name !== tensors.names[tensor] ? el("div", { class: "note break" }, clean(read.name)) : ""], formatCount(read.offset), formatCount(Math.round(slots[slot] ?? 0))]))),
+        : this.sources(readsOf(graph, tensor).map((read, slot) => ({ ...read, bytes: Math.round(slots[slot] ?? 0) })), tensors.names[tensor])),
       numbered.length ? this.part("Parameters", this.table(["", "op", "values"], numbered.map((node) => {
         const model = modelOf(node);
         return [model ? markOf(graph, model.mark) : "", node.op, Object.entries(node.attrs).map(([name, value]) => `${name} ${formatValue(value)}`).join(", ")];
@@ -211,7 +218,7 @@ class Details {
         ["in passes", passes.join(", ") || null],
         ["takes", node.inputs.map((source) => program.nodes[source].op).join(", ") || null],
       ]),
-      node.slots.length ? this.part("Source", this.table(["", "file", "offset"], node.slots.map((slot) => [markOf(this.graph, reads[slot].model), [clean(reads[slot].file), el("div", { class: "note break" }, clean(reads[slot].name))], formatCount(reads[slot].offset)]))) : null,
+      node.slots.length ? this.part("Source", this.sources(node.slots.map((slot) => reads[slot]))) : null,
     ];
   }
 }

@@ -1,9 +1,9 @@
 // Where everything stands: models, the output and shards as three columns; inside of a tensor, dagre lays out the ops.
 "use strict";
 
-const ROOMY = { model: [178, 50], group: [340, 104], single: [340, 76], shard: [168, 50], row: 32, gap: 12, between: 96, pad: 8 };
+const ROOMY = { model: [244, 50], group: [330, 116], single: [330, 76], shard: [164, 50], row: 32, gap: 12, between: 68, pad: 8 };
 /** On a narrow page models and shards are a letter and a number, so that all three columns fit beside each other. */
-const NARROW = { model: [40, 40], group: [238, 104], single: [238, 76], shard: [46, 40], row: 36, gap: 10, between: 20, pad: 6 };
+const NARROW = { model: [42, 40], group: [242, 116], single: [242, 76], shard: [40, 40], row: 36, gap: 10, between: 20, pad: 6 };
 
 /** Op graphs by program: tensors that are made alike look alike, and are laid out once. */
 const opLayouts = new WeakMap();
@@ -14,7 +14,7 @@ function opLayout(program) {
     flow.setDefaultEdgeLabel(() => ({}));
     for (const node of program.nodes) {
       const [first, second] = opLines(node);
-      const letters = Math.max(first.length * 1.12, second.length * 0.95);
+      const letters = Math.max(first.length * 1.2, second.length * 0.95);
       flow.setNode(String(node.id), { width: Math.round(Math.min(Math.max(letters * 7 + 24, 84), 190)), height: second ? 42 : 30 });
     }
     for (const node of program.nodes) for (const source of new Set(node.inputs)) flow.setEdge(String(source), String(node.id));
@@ -25,7 +25,13 @@ function opLayout(program) {
       return { x: Math.round(x - w / 2), y: Math.round(y - h / 2), w, h };
     });
     const edges = flow.edges().map((edge) => ({ from: Number(edge.v), to: Number(edge.w), points: flow.edge(edge).points }));
-    opLayouts.set(program, { w: Math.ceil(width), h: Math.ceil(height), boxes, edges, index: new Map(program.nodes.map((node, at) => [node.id, at])) });
+    // The first model stands on the left, as it does everywhere else.
+    const loads = boxes.filter((_, at) => program.nodes[at].slots.length);
+    if (loads.length && loads[0].x > loads.at(-1).x) {
+      for (const box of boxes) box.x = Math.round(width - box.x - box.w);
+      for (const edge of edges) edge.points = edge.points.map(({ x, y }) => ({ x: width - x, y }));
+    }
+    opLayouts.set(program, { w: Math.ceil(width), h: Math.ceil(height), boxes, edges });
   }
   return opLayouts.get(program);
 }
@@ -42,7 +48,7 @@ function opLines(node) {
  * pixels at a zoom of 1.
  */
 function layout(tree, open, size) {
-  const boxes = new Map(), order = [], opEdges = [];
+  const boxes = new Map(), order = [];
 
   function measure(item) {
     const isOpen = open.has(item.id);
@@ -74,7 +80,6 @@ function layout(tree, open, size) {
         boxes.set(child.id, { x: left + dx, y: top + dy, w: width, h, head: h, column, open: false });
         order.push(child);
       });
-      opEdges.push({ item, left, top, ops: found.ops });
     }
     let at = y + found.head;
     for (const each of found.below) {
@@ -98,7 +103,7 @@ function layout(tree, open, size) {
   const models = column(tree.models, 0, 0);
   const output = column(tree.groups, models.x + models.w + size.between, 1);
   const shards = column(tree.shards, output.x + output.w + size.between, 2);
-  return { boxes, order, opEdges, columns: [models, output, shards], w: shards.x + shards.w, h: Math.max(models.h, output.h, shards.h) };
+  return { boxes, order, columns: [models, output, shards], w: shards.x + shards.w, h: Math.max(models.h, output.h, shards.h) };
 }
 
 function rowWidth(item, size) {

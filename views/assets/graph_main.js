@@ -13,9 +13,12 @@ class Page {
     const go = (tensor) => this.reveal(tensor);
     this.details = new Details(this.tree, this.panel, { go });
     this.search = new Search(graph, find("#search"), go);
-    this.timeline = new Timeline(graph, find("#timeline"), { go, point: (tensor) => this.point(tensor) });
+    this.timeline = new Timeline(this.tree, find("#timeline"), { go, point: (tensor) => this.point(tensor) });
     this.head();
     this.details.show(null);
+    this.view.ongo = (id) => { this.glide(); this.focus(id); };
+    if (graph.tensor) this.view.open.add(this.tree.groups[0].id);
+    this.view.place();
     this.listen(find);
     this.resize();
     this.camera.fit();
@@ -26,7 +29,6 @@ class Page {
   head() {
     const { graph } = this, { totals, recipe } = graph;
     document.querySelector("#method").textContent = recipe.method;
-    document.querySelector("#summary").textContent = recipe.summary;
     const facts = [
       ["tensors", formatCount(totals.tensors)],
       ["read", formatBytes(totals.bytes_read)],
@@ -39,7 +41,8 @@ class Page {
       el("li", {}, el("button", { type: "button", class: "chip", onclick: () => this.select(item.id, { middle: true }) }, markOf(graph, item.model.mark), ` ${item.title}`, item.model.base ? el("small", {}, " base") : null))));
     if (graph.warnings.length) {
       const button = document.querySelector("#overview");
-      button.textContent = `Plan, ${counted(graph.warnings.length, "warning")}`;
+      button.append(" ", el("span", { class: "count" }, String(graph.warnings.length)));
+      button.setAttribute("aria-label", `Plan, ${counted(graph.warnings.length, "warning")}`);
       button.classList.add("warn");
     }
   }
@@ -237,7 +240,7 @@ Tree.prototype.tensorsOf = function tensorsOf(item) {
     window.plaitPage = new Page(graph);
     document.body.classList.remove("loading");
   } catch (error) {
-    document.querySelector("#summary").textContent = `This browser cannot show the graph (${error.message}). It takes Chrome or Edge 123, Firefox 120, Safari 17.5, or newer.`;
+    document.querySelector("#totals").textContent = `This browser cannot show the graph (${error.message}). It takes Chrome or Edge 123, Firefox 120, Safari 17.5, or newer.`;
     throw error;
   }
 })();

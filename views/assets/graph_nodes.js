@@ -17,6 +17,7 @@ function nodeOf(tree, item, open, narrow) {
   if (tree.canUnfold(item)) head.append(el("span", { class: "fold", "aria-hidden": "true" }, open ? "−" : "+"));
   head.append(el("div", { class: "words" }, ...linesOf(tree, item, narrow)));
   node.append(head);
+  if (open && item.kind === "tensor") node.append(opEdges(tree, item));
   if (item.model) node.style.setProperty("--mark", graph.models.find((each) => each === item.model).colour);
   if (item.kind === "op") {
     const tint = tintsOf(tree, item.parent)[item.node.id];
@@ -31,12 +32,12 @@ function linesOf(tree, item, narrow) {
   if (item.kind === "model") {
     const letter = markOf(graph, item.model.mark);
     if (narrow) return [letter];
-    const layers = item.model.layers ? `${counted(item.model.layers, "layer")} · ` : "";
-    return [line("title", letter, " ", el("span", {}, item.title)), line("note", `${layers}${formatBytes(item.model.bytes)}`, item.model.base ? el("span", { class: "badge" }, "base") : null)];
+    const layers = item.model.layers ? ` · ${counted(item.model.layers, "layer")}` : "";
+    return [line("title", letter, " ", el("span", {}, item.title)), line("note", `${formatBytes(item.model.bytes)}${layers}`, item.model.base ? el("span", { class: "badge" }, "base") : null)];
   }
   if (item.kind === "shard" || item.kind === "shards") {
     if (narrow) return [line("title", item.short)];
-    return [line("title", item.kind === "shards" ? item.title : shortShard(item.title)), line("note", item.shard ? `${counted(item.shard.tensors, "tensor")} · ${formatBytes(item.bytes)}` : formatBytes(item.bytes))];
+    return [line("title", item.kind === "shards" ? item.title : shortShard(item.title)), line("note", item.shard ? `${formatBytes(item.bytes)} · ${counted(item.shard.tensors, "tensor")}` : formatBytes(item.bytes))];
   }
   if (item.kind === "op") {
     const [first, second] = opLines(item.node);
@@ -49,13 +50,38 @@ function linesOf(tree, item, narrow) {
     const about = item.kind === "tensor" ? shapeOf(tree, item) : counted(item.tensors.length, "tensor");
     return [
       line("title", el("span", { class: "name" }, clean(item.title))),
-      line("note", `${about} · ${formatBytes(item.bytes)}`),
+      line("note", `${formatBytes(item.bytes)} · ${about}`),
       item.kind === "group" ? line("note steps", made) : null,
       line("sources", item.marks.size ? marks : el("span", { class: "note" }, "read from no model")),
+      item.kind === "group" ? layerStrip(tree, item) : null,
     ];
   }
   const about = item.kind === "tensor" ? shapeOf(tree, item) : item.kind === "pattern" ? `${counted(item.tensors.length, "tensor")} · ${formatBytes(item.bytes)}` : formatBytes(item.bytes);
   return [line("title", el("span", { class: "name" }, clean(item.title))), line("note", about), line("sources", marks)];
+}
+
+/** The edges of a tensor's op graph, below its head. */
+function opEdges(tree, item) {
+  const ops = opLayout(tree.programOf(item)), tints = tintsOf(tree, item);
+  return svg("svg", { class: "ops", width: ops.w, height: ops.h, "aria-hidden": "true" }, ...ops.edges.map((edge) =>
+    svg("path", { d: opPath(edge.points), "marker-end": "url(#arrow)", style: tints[edge.from] ? `stroke:${tints[edge.from]}` : null })));
+}
+
+/** A stripe a layer, in the colours of the models that it reads, each as high as its share of the bytes. */
+function layerStrip(tree, item) {
+  const layers = tree.children(item).filter((each) => each.kind === "layer");
+  if (!layers.length) return null;
+  const parts = layers.flatMap((layer, at) => {
+    const sum = [...layer.marks.values()].reduce((a, b) => a + b, 0);
+    let y = 0;
+    return [...layer.marks].map(([mark, bytes]) => {
+      const height = sum ? bytes / sum : 0;
+      const part = svg("rect", { x: at + 0.08, y, width: 0.84, height, style: `fill:${tree.graph.models.find((each) => each.mark === mark)?.colour}` });
+      y += height;
+      return part;
+    });
+  });
+  return svg("svg", { class: "strip", viewBox: `0 0 ${layers.length} 1`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...parts);
 }
 
 function shapeOf(tree, item) {

@@ -2,7 +2,9 @@
 "use strict";
 
 class Timeline {
-  constructor(graph, root, { point, go }) {
+  constructor(tree, root, { point, go }) {
+    const { graph } = tree;
+    this.tree = tree;
     this.graph = graph;
     this.root = root;
     this.point = point;
@@ -17,7 +19,8 @@ class Timeline {
     this.end = this.rows ? done[this.rows - 1] : 1;
     const totals = graph.totals;
     this.floor = totals.reserved_bytes;
-    this.above = Float64Array.from(live, (bytes, row) => bytes + state[row] + totals.slack_bytes);
+    this.slack = totals.slack_bytes;
+    this.above = Float64Array.from(live, (bytes, row) => bytes + state[row] + this.slack);
     // The rows of each tensor: they may be apart, as passes of neighbours take turns.
     this.rowsOf = new Map();
     tensor.forEach((index, row) => { if (index >= 0) this.rowsOf.set(index, [...(this.rowsOf.get(index) ?? []), row]); });
@@ -49,7 +52,7 @@ class Timeline {
       let most = 0, held = 0;
       for (let at = row; at < this.rows; at++) {
         most = Math.max(most, this.above[at]);
-        held = Math.max(held, state[at] + totals.slack_bytes);
+        held = Math.max(held, state[at] + this.slack);
         if (done[at] >= until) { row = at; break; }
       }
       all.push([column, this.y(this.floor + most)]);
@@ -61,9 +64,10 @@ class Timeline {
     const bound = inside ? this.y(totals.budget_bytes) : high;
     const parts = [
       svg("rect", { class: "reserved", x: 0, y: base, width, height: height - base }),
-      svg("path", { class: "cut", d: `M0 ${base}H${width}` }),
       svg("path", { class: "live", d: area(all) }),
       svg("path", { class: "held", d: area(states) }),
+      svg("rect", { class: "slack", x: 0, y: this.y(this.floor + this.slack), width, height: base - this.y(this.floor + this.slack) }),
+      svg("path", { class: "cut", d: `M0 ${base + 3}H${width}` }),
       svg("g", { id: "spans" }),
       svg("path", { class: "peak", d: `M0 ${peak}H${width}` }),
       inside ? svg("path", { class: "bound", d: `M0 ${bound}H${width}` }) : "",
@@ -77,8 +81,16 @@ class Timeline {
       label("peak", Math.max(peak, inside ? bound : high + 13) + (inside ? apart : 0), `predicted peak ${formatBytes(totals.predicted_peak_bytes)}`),
       label("reserved", base, `reserved ${formatBytes(this.floor)} before the first tensor`),
     );
+    this.drawParts();
     this.drawSpans();
     this.mark(this.row, false);
+  }
+
+  /** Below the plot: which part of the output it is for. */
+  drawParts() {
+    const spans = this.tree.groups.flatMap((item) => this.spansOf(item.tensors).map(([from, to]) => ({ item, from, to })));
+    this.plot.querySelector(".parts").replaceChildren(...spans.filter(({ from, to }) => this.x(to) - this.x(from) >= 2).map(({ item, from, to }) =>
+      el("span", { "--x": `${this.x(from).toFixed(1)}px`, "--w": `${(this.x(to) - this.x(from)).toFixed(1)}px` }, this.x(to) - this.x(from) > 44 ? clean(item.title) : "")));
   }
 
   /** The moment at which the run has done as many bytes. */
@@ -124,20 +136,24 @@ class Timeline {
     if (tell) this.point(tensor >= 0 ? tensor : null);
   }
 
-  /** When the tensors are under way: bands behind the curve. */
-  span(tensors) {
+  /** When tensors are under way, as ranges of bytes done; ranges that all but touch are one. */
+  spansOf(tensors) {
     const { sameAs } = this.graph.tensors, { done } = this.graph.timeline;
-    const rows = [];
-    for (const tensor of tensors) rows.push(...(this.rowsOf.get(sameAs.get(tensor) ?? tensor) ?? []));
-    rows.sort((a, b) => a - b);
-    this.spans = [];
-    for (const row of rows) {
-      const start = row ? done[row - 1] : 0, last = this.spans[this.spans.length - 1];
+    const rows = new Set();
+    for (const tensor of tensors) for (const row of this.rowsOf.get(sameAs.get(tensor) ?? tensor) ?? []) rows.add(row);
+    const spans = [];
+    for (const row of [...rows].sort((a, b) => a - b)) {
+      const start = row ? done[row - 1] : 0, last = spans[spans.length - 1];
       if (last && start <= last[1] + this.end / 4000) last[1] = done[row];
-      else this.spans.push([start, done[row]]);
+      else spans.push([start, done[row]]);
     }
+    return spans;
+  }
+
+  /** Bands behind the curve for what is selected. */
+  span(tensors) {
+    this.spans = this.spansOf(tensors);
     this.drawSpans();
-    return this.spans;
   }
 
   drawSpans() {

@@ -11,6 +11,7 @@ class View {
     this.world = canvas.querySelector("#world");
     this.nodes = canvas.querySelector("#tree");
     this.edges = canvas.querySelector("#edges");
+    this.crumbs = canvas.querySelector("#crumbs");
     this.open = new Set();
     this.shown = new Map();
     this.flows = flows(tree);
@@ -72,7 +73,7 @@ class View {
       node.setAttribute("aria-selected", String(item.id === this.selected));
       if (this.tree.canUnfold(item)) node.setAttribute("aria-expanded", String(box.open));
       node.classList.toggle("open", box.open);
-      node.classList.toggle("dim", lit !== null && item.level === 1 && !lit.has(item.id));
+      node.classList.toggle("lit", lit !== null && item.level === 1 && lit.has(item.id));
       node.classList.toggle("moment", item.id === this.moment);
       const right = before ? before.nextSibling : this.nodes.firstChild;
       if (right !== node) this.nodes.insertBefore(node, right);
@@ -81,6 +82,21 @@ class View {
     for (const [id, node] of this.shown) if (wanted.get(id) !== node) node.remove();
     this.shown = wanted;
     this.drawEdges(lit, shifts);
+    this.drawCrumbs(shifts[1]);
+  }
+
+  /** Above what is in view: the boxes around it whose heads are not. */
+  drawCrumbs(shift) {
+    const { y } = this.view, { boxes, order } = this.placed;
+    const around = order.filter((item) => {
+      const box = boxes.get(item.id);
+      return box.open && box.column === 1 && box.y + shift + box.head / 2 < y && box.y + shift + box.h > y + 60;
+    });
+    const key = around.map((item) => item.id).join(" ");
+    if (key === this.crumbs.dataset.key) return;
+    this.crumbs.dataset.key = key;
+    this.crumbs.hidden = !around.length;
+    this.crumbs.replaceChildren(...around.map((item) => el("button", { type: "button", class: "button", onclick: () => this.ongo(item.id) }, clean(item.title))));
   }
 
   node(item, box) {
@@ -110,7 +126,7 @@ class View {
   }
 
   drawEdges(lit, shifts) {
-    const { boxes, opEdges } = this.placed;
+    const { boxes } = this.placed;
     const parts = document.createDocumentFragment();
     const leaving = new Map(), arriving = new Map();
     for (const flow of this.flows) {
@@ -136,25 +152,11 @@ class View {
         style: `stroke:${model ? model.colour : "var(--edge)"};stroke-width:${(1.2 + 5 * Math.sqrt(flow.bytes / this.most)).toFixed(2)}`,
       }));
     }
-    for (const { item, left, top, ops } of opEdges) {
-      const y = top + shifts[1];
-      if (!this.whole && (y > this.view.y + this.view.h || y + ops.h < this.view.y)) continue;
-      const tints = this.tints(item);
-      const group = svg("g", { transform: `translate(${left} ${y})` });
-      for (const edge of ops.edges) {
-        group.append(svg("path", { class: "op-edge", d: opPath(edge.points), "marker-end": "url(#arrow)", style: tints[edge.from] ? `stroke:${tints[edge.from]}` : null }));
-      }
-      parts.append(group);
-    }
     this.edges.querySelector("g").replaceChildren(parts);
-  }
-
-  /** For each op of a tensor the colour of the only model that it depends on, besides the base; null where there are several. */
-  tints(item) {
-    return tintsOf(this.tree, item);
   }
 }
 
+/** For each op of a tensor the colour of the only model that it depends on, besides the base; null where there are several. */
 function tintsOf(tree, item) {
   const { graph } = tree;
   const reads = readsOf(graph, item.tensors[0]);

@@ -55,20 +55,26 @@ class Camera {
     this.changed();
   }
 
-  /** Move as little as it takes to have a box in view; `middle` puts it there. */
+  /** The size of the canvas that is in sight: on a narrow page the details lie over it. */
+  room() {
+    const { clientWidth: w, clientHeight: h } = this.canvas;
+    const sheet = document.querySelector("#panel.raised");
+    if (!sheet || getComputedStyle(sheet).position !== "fixed") return { w, h };
+    return { w, h: Math.max(Math.min(h, innerHeight - sheet.offsetHeight - this.canvas.getBoundingClientRect().top), 80) };
+  }
+
+  /** Move as little as it takes to have a box in view; `middle` puts it half-way down. */
   show(id, { middle = false } = {}) {
     this.view.view = this.view.seen();
     const box = this.view.boxOf(id);
     if (!box) return;
-    const { clientWidth: w, clientHeight: h } = this.canvas;
-    if (middle && this.k < 0.8) this.k = 1;
+    const { w, h } = this.room();
+    if (middle && this.k < 0.8) this.zoom(0.9 / this.k);
     const left = box.x * this.k + this.x, top = box.y * this.k + this.y;
     const width = Math.min(box.w * this.k, w - 24), height = Math.min(box.h * this.k, h - 24);
-    if (middle) {
-      this.x += (w - box.w * this.k) / 2 - left;
-      this.y += Math.max((h - box.h * this.k) / 2, 24) - top;
-    } else {
-      if (left < 12) this.x += 12 - left; else if (left + width > w - 12) this.x -= left + width - (w - 12);
+    if (left < 12) this.x += 12 - left; else if (left + width > w - 12) this.x -= left + width - (w - 12);
+    if (middle) this.y += Math.max((h - box.h * this.k) / 2, 24) - top;
+    else {
       if (top < 12) this.y += 12 - top; else if (top + height > h - 12) this.y -= top + height - (h - 12);
     }
     this.keep();

@@ -75,10 +75,10 @@ class Details {
   }
 
   ways(numbers) {
-    const kinds = this.graph.kinds.filter((kind) => numbers === null || numbers.includes(kind.number));
-    return el("ol", { class: "ways" },
-      ...kinds.slice(0, 12).map((kind) => el("li", { value: kind.number }, kind.steps, el("small", {}, ` ${counted(kind.tensors, "tensor")}`))),
-      kinds.length > 12 ? el("li", { class: "note", value: kinds[12].number }, `and ${kinds.length - 12} more`) : null);
+    const ways = [...waysOf(this.graph, numbers)];
+    return el("ul", { class: "ways" },
+      ...ways.slice(0, 12).map(([steps, tensors]) => el("li", {}, steps, numbers === null ? el("small", {}, ` ${counted(tensors, "tensor")}`) : null)),
+      ways.length > 12 ? el("li", { class: "note" }, `and ${ways.length - 12} more`) : null);
   }
 
   // -------------------------------------------------------------------------------------------- what is selected

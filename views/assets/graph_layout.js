@@ -3,7 +3,7 @@
 
 const ROOMY = { model: [244, 50], group: [330, 116], single: [330, 76], shard: [164, 50], row: 32, gap: 12, between: 68, pad: 8 };
 /** On a narrow page models and shards are a letter and a number, so that all three columns fit beside each other. */
-const NARROW = { model: [42, 40], group: [242, 116], single: [242, 76], shard: [40, 40], row: 36, gap: 10, between: 20, pad: 6 };
+const NARROW = { model: [42, 40], group: [242, 116], single: [242, 76], shard: [40, 40], row: 54, gap: 10, between: 20, pad: 6 };
 
 /** Op graphs by program: tensors that are made alike look alike, and are laid out once. */
 const opLayouts = new WeakMap();

@@ -46,7 +46,8 @@ function linesOf(tree, item, narrow) {
   }
   const marks = el("span", { class: "from" }, ...givenOf(tree, item).flatMap(({ mark, layers }) => [el("span", { class: "given" }, markOf(graph, mark), layers ? ` ${layers}` : null)]));
   if (item.top) {
-    const made = el("span", { class: "made" }, item.kinds.length > 2 ? `${item.kinds.length} ways` : item.kinds.map((number) => graph.kinds.find((kind) => kind.number === number)?.steps).filter((steps, at, all) => all.indexOf(steps) === at).join(" · "));
+    const steps = [...waysOf(graph, item.kinds).keys()];
+    const made = el("span", { class: "made" }, steps.length > 2 ? `made in ${steps.length} ways` : steps.join(" · "));
     const about = item.kind === "tensor" ? shapeOf(tree, item) : counted(item.tensors.length, "tensor");
     return [
       line("title", el("span", { class: "name" }, clean(item.title))),
@@ -60,6 +61,15 @@ function linesOf(tree, item, narrow) {
   return [line("title", el("span", { class: "name" }, clean(item.title))), line("note", about), line("sources", marks)];
 }
 
+/** The steps of kinds with how many tensors are made so: kinds that differ only in numbers are one way. */
+function waysOf(graph, numbers) {
+  const found = new Map();
+  for (const kind of graph.kinds) {
+    if (numbers === null || numbers.includes(kind.number)) found.set(kind.steps, (found.get(kind.steps) ?? 0) + kind.tensors);
+  }
+  return found;
+}
+
 /** The edges of a tensor's op graph, below its head. */
 function opEdges(tree, item) {
   const ops = opLayout(tree.programOf(item)), tints = tintsOf(tree, item);
@@ -71,12 +81,13 @@ function opEdges(tree, item) {
 function layerStrip(tree, item) {
   const layers = tree.children(item).filter((each) => each.kind === "layer");
   if (!layers.length) return null;
+  const gap = Math.min(0.16, layers.length * 0.004);
   const parts = layers.flatMap((layer, at) => {
     const sum = [...layer.marks.values()].reduce((a, b) => a + b, 0);
     let y = 0;
     return [...layer.marks].map(([mark, bytes]) => {
       const height = sum ? bytes / sum : 0;
-      const part = svg("rect", { x: at + 0.08, y, width: 0.84, height, style: `fill:${tree.graph.models.find((each) => each.mark === mark)?.colour}` });
+      const part = svg("rect", { x: at + gap / 2, y, width: 1 - gap, height, style: `fill:${tree.graph.models.find((each) => each.mark === mark)?.colour}` });
       y += height;
       return part;
     });

@@ -1,6 +1,12 @@
 // Memory over the run: what is predicted to be in use at each moment, against the predicted peak and the bound.
 "use strict";
 
+/** What a part of the output is called where there is little room. */
+function brief(item) {
+  const parts = item.title.replace(/\.weight$/, "").split(".");
+  return item.kind === "tensor" ? parts.at(-1) : parts.slice(-2).join(".");
+}
+
 class Timeline {
   constructor(tree, root, { point, go }) {
     const { graph } = tree;
@@ -90,7 +96,7 @@ class Timeline {
   drawParts() {
     const spans = this.tree.groups.flatMap((item) => this.spansOf(item.tensors).map(([from, to]) => ({ item, from, to })));
     this.plot.querySelector(".parts").replaceChildren(...spans.filter(({ from, to }) => this.x(to) - this.x(from) >= 2).map(({ item, from, to }) =>
-      el("span", { "--x": `${this.x(from).toFixed(1)}px`, "--w": `${(this.x(to) - this.x(from)).toFixed(1)}px` }, this.x(to) - this.x(from) > 44 ? clean(item.title) : "")));
+      el("span", { "--x": `${this.x(from).toFixed(1)}px`, "--w": `${(this.x(to) - this.x(from)).toFixed(1)}px` }, this.x(to) - this.x(from) > 44 ? clean(brief(item)) : "")));
   }
 
   /** The moment at which the run has done as many bytes. */

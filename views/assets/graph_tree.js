@@ -56,11 +56,12 @@ class Tree {
     });
   }
 
-  /** Whether a group is the next layers of the same models, with the same steps: only its numbers differ. */
+  /** Whether a group is the next layers of the same models, with the same tensors and steps: only its numbers differ. */
   continues(before, group) {
     const steps = (each) => [...new Set(each.kinds.map((number) => this.graph.kinds.find((kind) => kind.number === number)?.steps))].join();
     return before.stack !== null && before.stack === group.stack && before.times === 1 && group.times === 1 &&
-      steps(before) === steps(group) && before.from.length === group.from.length &&
+      steps(before) === steps(group) && before.members.length === group.members.length &&
+      before.members.every((member, index) => member.name === group.members[index].name) && before.from.length === group.from.length &&
       before.from.every((given, index) => {
         const next = group.from[index], end = given.ranges[0], start = next.ranges[0];
         return given.model === next.model && end && start && start[0] === end[1] + 1;

@@ -81,6 +81,7 @@ class View {
     }
     for (const [id, node] of this.shown) if (wanted.get(id) !== node) node.remove();
     this.shown = wanted;
+    this.nodes.classList.toggle("narrow", this.size === NARROW);
     this.drawEdges(lit, shifts);
     this.drawCrumbs(shifts[1]);
   }

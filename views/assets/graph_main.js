@@ -21,9 +21,9 @@ class Page {
     this.view.place();
     this.listen(find);
     this.resize();
+    this.timeline.draw();
     this.camera.fit();
     this.view.draw();
-    this.timeline.draw();
   }
 
   head() {
@@ -139,9 +139,9 @@ class Page {
     if (size !== this.view.size) {
       this.view.size = size;
       this.view.place();
-      this.camera.fit();
+      this.camera.fitted = true;
     }
-    this.camera.changed();
+    if (this.camera.fitted) this.camera.fit(); else this.camera.changed();
   }
 
   listen(find) {
@@ -176,7 +176,7 @@ class Page {
     if (target.matches("input, textarea")) return;
     const arrow = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [1, 0], ArrowRight: [-1, 0] }[event.key];
     const item = target.closest("#tree") && this.tree.get(target.dataset.id);
-    if (event.key === "/") find("#search input").focus();
+    if (event.key === "/") find("#search input").select();
     else if (event.key === "?") find("#help").showModal();
     else if (event.key === "+" || event.key === "=") this.camera.zoom(1.25);
     else if (event.key === "-" || event.key === "−") this.camera.zoom(0.8);

@@ -67,20 +67,22 @@ class Camera {
     return { w, h: Math.max(Math.min(h, innerHeight - sheet.offsetHeight - this.canvas.getBoundingClientRect().top), 80) };
   }
 
-  /** Move as little as it takes to have a box in view; `middle` puts it half-way down. */
-  show(id, { middle = false } = {}) {
+  /** Move as little as it takes to have a box in view; `middle` puts it half-way down, `whole` makes it fit across. */
+  show(id, { middle = false, whole = false } = {}) {
     this.view.view = this.view.seen();
     const box = this.view.boxOf(id);
     if (!box) return;
     const { w, h } = this.room();
     if (middle && this.k < 0.8) this.zoom(0.9 / this.k);
+    if (whole && box.w * this.k > w - 24) this.zoom(Math.max((w - 24) / box.w, 0.6) / this.k);
     const left = box.x * this.k + this.x, top = box.y * this.k + this.y;
     const width = Math.min(box.w * this.k, w - 24), height = Math.min(box.h * this.k, h - 24);
     const { x, y } = this;
+    const inset = this.view.tree.get(id).parent ? 56 : 12;  // below the crumbs
     if (left < 12) this.x += 12 - left; else if (left + width > w - 12) this.x -= left + width - (w - 12);
     if (middle) this.y += Math.max((h - box.h * this.k) / 2, 24) - top;
     else {
-      if (top < 12) this.y += 12 - top; else if (top + height > h - 12) this.y -= top + height - (h - 12);
+      if (top < inset) this.y += inset - top; else if (top + height > h - 12) this.y -= top + height - (h - 12);
     }
     this.keep();
     this.fitted &&= x === this.x && y === this.y;

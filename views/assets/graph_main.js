@@ -64,7 +64,7 @@ class Page {
       this.camera.y += (before.y - after.y) * this.camera.k;
     }
     this.view.draw();
-    if (opening) { this.glide(); this.camera.show(item.id); }
+    if (opening) { this.glide(); this.camera.show(item.id, { whole: true }); }
     this.announce(opening ? `Unfolded, ${counted(this.tree.children(item).length, item.kind === "tensor" ? "op" : "part")}` : "Folded");
   }
 

@@ -135,6 +135,7 @@ class Page {
   // -------------------------------------------------------------------------------------------- events
 
   resize() {
+    if (this.view.whole) return;
     const size = this.canvas.clientWidth < 640 ? NARROW : ROOMY;
     if (size !== this.view.size) {
       this.view.size = size;

@@ -143,6 +143,7 @@ class Details {
 
   group(item) {
     const { groups, parts = [] } = item;
+    const depth = item.kind === "group" ? depthRows(this.tree, item) : [];
     return [
       this.facts([
         ["tensors", formatCount(item.tensors.length)],
@@ -153,6 +154,7 @@ class Details {
       groups ? this.part("From", this.table(["output", "models and layers"], (parts.length ? parts : groups).slice(0, MOST_ROWS).map((group) => [clean(group.title),
         group.from.flatMap((given) => [el("span", { class: "given" }, markOf(this.graph, given.model), ` ${given.layers}`), " "])])),
         parts.length ? el("p", { class: "note" }, `${groups[0].times} times, each time further on`) : null) : null,
+      depth.length ? this.part("Parameters, layer by layer", el("ul", { class: "files" }, ...depth)) : null,
       item.kinds ? this.part("How it is made", this.ways(item.kinds)) : null,
       item.kind !== "group" ? this.part("Tensors", this.list(item.tensors, (tensor) => this.graph.tensors.names[tensor].slice((item.prefix ?? "").length))) : null,
     ];
@@ -171,8 +173,7 @@ class Details {
     const equal = [first, ...[...tensors.sameAs].filter(([, of]) => of === first).map(([other]) => other)].filter((other) => other !== tensor);
     const slots = tree.slotBytes(tensors.program[tensor]);
     const numbered = program.nodes.filter((node) => Object.keys(node.attrs).length);
-    const tints = tintsOf(tree, item);
-    const modelOf = (node) => graph.models.find((model) => model.colour === tints[node.id]);
+    const models = modelsOfOps(tree, item);
     return [
       this.facts([
         ["shape", write.shape.join(" × ") || "scalar"],
@@ -182,6 +183,7 @@ class Details {
         ["into", breakable(graph.shards[tensors.shard[tensor]].name)],
         ["at offset", formatCount(tensors.offset[tensor])],
         ["read", this.size(program.bytes_read)],
+        ["same as", tensors.sameName.has(tensor) ? breakable(tensors.sameName.get(tensor)) : null],
         ["device", program.device],
         ["arena", this.size(program.passes.reduce((most, pass) => Math.max(most, pass.arena_bytes), 0))],
         program.state_bytes ? ["kept between passes", this.size(program.state_bytes)] : null,
@@ -192,8 +194,8 @@ class Details {
       this.part("Sources", tensors.firstRead[tensor] === tensors.firstRead[tensor + 1] ? el("p", { class: "note" }, "Nothing is read.")
         : this.sources(readsOf(graph, tensor).map((read, slot) => ({ ...read, bytes: Math.round(slots[slot] ?? 0) })), tensors.names[tensor])),
       numbered.length ? this.part("Parameters", this.table(["", "op", "values"], numbered.map((node) => {
-        const model = modelOf(node);
-        return [model ? markOf(graph, model.mark) : "", node.op, Object.entries(node.attrs).map(([name, value]) => `${name} ${formatValue(value)}`).join(", ")];
+        const mark = models[node.id];
+        return [mark ? markOf(graph, mark) : "", node.op, Object.entries(node.attrs).map(([name, value]) => `${name} ${formatValue(value)}`).join(", ")];
       }))) : null,
       this.part(counted(program.passes.length, "pass", "passes"), this.table(["", "reads", "tile", "arena", ""], program.passes.map((pass, number) => [
         String(number + 1), formatBytes(pass.bytes_read), `${formatCount(pass.tile_elements)} el.`, formatBytes(pass.arena_bytes),

@@ -50,11 +50,12 @@ class Camera {
     const { w, h } = this.view.placed;
     const { clientWidth, clientHeight } = this.canvas;
     const room = clientWidth < 640 ? 10 : 28;
-    const across = (clientWidth - 2 * room) / w, down = (clientHeight - 2 * room) / h;
     const narrow = this.view.size === NARROW;
+    const below = narrow ? 48 : 0;  // the buttons
+    const across = (clientWidth - 2 * room) / w, down = (clientHeight - 2 * room - below) / h;
     this.k = Math.min(Math.max(Math.min(across, down), narrow ? Math.min(across, 0.8) : Math.min(across, LEAST_FIT)), 1.15);
     this.x = (clientWidth - w * this.k) / 2;
-    this.y = h * this.k > clientHeight - 2 * room ? room : (clientHeight - h * this.k) / 2;
+    this.y = h * this.k > clientHeight - 2 * room - below ? room : (clientHeight - below - h * this.k) / 2;
     this.fitted = true;
     this.changed();
   }

@@ -70,8 +70,9 @@ class Details {
   }
 
   shardsOf(shards) {
-    if (shards.size > 4) return `${shards.size} shards`;
-    return [...shards.keys()].sort((a, b) => a - b).map((number) => clean(this.graph.shards[number].name)).join(", ");
+    const numbers = [...shards.keys()].sort((a, b) => a - b);
+    if (numbers.length === 1) return breakable(this.graph.shards[numbers[0]].name);
+    return numbers.length > 6 ? `${numbers.length} of ${this.graph.shards.length}` : `${numbers.map((number) => number + 1).join(", ")} of ${this.graph.shards.length}`;
   }
 
   ways(numbers) {
@@ -151,7 +152,7 @@ class Details {
         item.marks.size ? ["reads once", this.marks(item.marks)] : null,
         item.shards.size ? ["shards", this.shardsOf(item.shards)] : null,
       ]),
-      groups ? this.part("From", this.table(["output", "models and layers"], (parts.length ? parts : groups).slice(0, MOST_ROWS).map((group) => [clean(group.title),
+      groups ? this.part("From", this.table(["output", "models and layers"], (parts.length ? parts : [{ title: item.title, from: givenOf(this.tree, item).map(({ mark, layers }) => ({ model: mark, layers })) }]).map((group) => [clean(group.title),
         group.from.flatMap((given) => [el("span", { class: "given" }, markOf(this.graph, given.model), ` ${given.layers}`), " "])])),
         parts.length ? el("p", { class: "note" }, `${groups[0].times} times, each time further on`) : null) : null,
       depth.length ? this.part("Parameters, layer by layer", el("ul", { class: "files" }, ...depth)) : null,

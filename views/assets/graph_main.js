@@ -97,6 +97,7 @@ class Page {
     document.body.classList.toggle("selected", Boolean(item));
     this.timeline.span(item ? this.tree.tensorsOf(item) : []);
     if (item && middle) { this.glide(); this.camera.show(id, { middle: true }); }
+    else if (item && this.camera.room().h < this.canvas.clientHeight) { this.glide(); this.camera.show(id); }
     this.view.draw();
   }
 

@@ -356,6 +356,7 @@ def test_everything_can_be_done_with_keys(browser: Any, family: Path) -> None:
         for _ in range(5):  # the tensor, its layer, the group: each is folded, or left
             page.keyboard.press("ArrowLeft")
         assert not any(label.startswith("layer ") for label in labels(page))
+        page.keyboard.press("0")
         zoom = page.evaluate("() => plaitPage.camera.k")
         page.keyboard.press("+")
         assert page.evaluate("() => plaitPage.camera.k") > zoom

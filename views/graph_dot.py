@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _LONGEST = 72
 """Columns of a line in a label; the tooltip has it whole."""
 
+CENTRED, LEFT = r"\n", r"\l"
+"""Graphviz's words for the end of a line, which also say where the line stands."""
+
 
 def lines(drawing: Drawing) -> Iterator[str]:
     """A digraph with a cluster for each frame."""
@@ -40,7 +43,7 @@ def lines(drawing: Drawing) -> Iterator[str]:
 def _cluster(cluster: Cluster, colours: Mapping[str, str], indent: str) -> Iterator[str]:
     yield f"{indent}subgraph cluster_{cluster.key} {{"
     colour = f" color={_quoted(colours[cluster.mark])}; penwidth=2;" if cluster.mark else ""
-    yield f"{indent}  label={_label(cluster.lines)}; tooltip={_quoted(cluster.lines[0])};{colour}"
+    yield f"{indent}  label={_label(cluster.lines, end=LEFT)}; tooltip={_quoted(cluster.lines[0])};{colour}"
     for box in cluster.boxes:
         colour = f", color={_quoted(colours[box.mark])}, penwidth=2" if box.mark else ""
         yield f"{indent}  {box.key} [label={_label(box.lines)}, tooltip={_label(box.lines, shortened=False)}{colour}];"
@@ -51,11 +54,11 @@ def _cluster(cluster: Cluster, colours: Mapping[str, str], indent: str) -> Itera
     yield f"{indent}}}"
 
 
-def _label(texts: tuple[str, ...], *, shortened: bool = True) -> str:
-    r"""Lines below each other; ``\n`` is Graphviz's own word for the end of one."""
+def _label(texts: tuple[str, ...], *, shortened: bool = True, end: str = CENTRED) -> str:
+    """Lines below each other, as quoted text."""
     if shortened:
         texts = tuple(shorten(Text(clean(text)), _LONGEST).plain for text in texts)
-    return '"' + r"\n".join(map(_escaped, texts)) + '"'
+    return '"' + "".join(_escaped(text) + end for text in texts) + '"'
 
 
 def _quoted(text: str) -> str:

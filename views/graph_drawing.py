@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..engine.units import format_bytes, format_count
+from ..engine.units import format_bytes
 from .layout import count
 from .op_tree import range_text
 
@@ -118,7 +118,7 @@ def _folded(document: Mapping[str, Any]) -> tuple[list[Cluster], list[Arrow]]:
     def give(group: Mapping[str, Any], source: Mapping[str, Any]) -> Box:
         mark, layers = source["model"], source["layers"]
         where = f"{group['stack']} " if len(stacks) > 1 and group["stack"] is not None else ""
-        title = f"{where}{layers}" if layers else "in no layer"
+        title = f"{where}layers {layers}" if layers else "in no layer"
         found = given[mark]
         if title not in found:
             found[title] = Box(f"m{numbers[mark]}n{len(found)}", (title,), mark)
@@ -225,7 +225,7 @@ def _op(
     attrs = attr_texts(node, spread)
     moved = f", {format_bytes(node['bytes'])}" if node["bytes"] is not None else ""
     space = f" {node['space']}" if node["space"] != "weight" else ""
-    spec = f"{node['dtype']}{space} [{', '.join(map(format_count, node['shape']))}]{moved}"
+    spec = f"{node['dtype']}{space} {node['shape']}{moved}"
     lines = (" ".join([node["op"], *marks]), *names[:_NAMED], *attrs, spec)
     return Box(f"{key}n{node['id']}", lines, marks[0] if len(marks) == 1 else "")
 

@@ -27,6 +27,7 @@ def lines(drawing: Drawing) -> Iterator[str]:
     numbers = {mark: number % len(model_colours()) for number, mark in enumerate(drawing.marks)}
     yield "---"
     yield f"title: {_title(drawing.title)}"
+    yield "config: {flowchart: {wrappingWidth: 600}}"
     yield "---"
     yield "flowchart LR"
     for cluster in drawing.clusters:
@@ -40,7 +41,8 @@ def lines(drawing: Drawing) -> Iterator[str]:
 
 
 def _cluster(cluster: Cluster, numbers: Mapping[str, int], indent: str) -> Iterator[str]:
-    yield f"{indent}subgraph {cluster.key}_frame[{_label(cluster.lines)}]"
+    yield f"{indent}subgraph {cluster.key}_frame[{_label(cluster.lines, between=', ')}]"
+    yield f"{indent}  direction {'TB' if cluster.boxes else 'LR'}"
     for box in cluster.boxes:
         style = f":::model{numbers[box.mark]}" if box.mark else ""
         yield f"{indent}  {box.key}[{_label(box.lines)}]{style}"
@@ -51,9 +53,10 @@ def _cluster(cluster: Cluster, numbers: Mapping[str, int], indent: str) -> Itera
         yield f"{indent}class {cluster.key}_frame model{numbers[cluster.mark]}"
 
 
-def _label(texts: tuple[str, ...]) -> str:
+def _label(texts: tuple[str, ...], *, between: str = "<br/>") -> str:
+    """Quoted text. A frame has room for one line, a box for several."""
     short = (shorten(Text(clean(text)), _LONGEST).plain for text in texts)
-    return '"' + "<br/>".join(_SPECIAL.sub(lambda found: f"#{ord(found[0])};", text) for text in short) + '"'
+    return '"' + between.join(_SPECIAL.sub(lambda found: f"#{ord(found[0])};", text) for text in short) + '"'
 
 
 def _title(text: str) -> str:

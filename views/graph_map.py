@@ -6,6 +6,7 @@ where one layer is taken again and again. Models that are merged lie side by sid
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ..engine.units import format_bytes
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 _TITLES, _FROM, _CHART = 0, 276, 432
 _WIDTH = 848
 _ROW, _LINE = 40, 19
-_MOST_HEIGHT, _LEAST_LAYER, _MOST_LAYER = 560, 3.0, 9.0
+_MOST_HEIGHT, _LEAST_LAYER, _MOST_LAYER = 480, 3.0, 6.5
 _MOST_CHIPS = 5
 _MOST_STRAND = 8.0
+_INSET = 4.0
 
 WIDTH = _WIDTH
 """How wide the picture is."""
@@ -125,7 +127,7 @@ def _row(
     layers: int,
     height: float,
 ) -> Iterator[str]:
-    kinds = " ".join(f"[{kind}]" for kind in group["kinds"])
+    kinds = " ".join(f"[{kind}]" for kind in sorted(group["kinds"]))
     yield svg.text(_TITLES, 18, svg.fitted(group["title"], _FROM - 12), "mono strong ink")
     facts = f"{count(group['tensors'], 'tensor')} · {format_bytes(group['bytes'])} · {kinds}"
     yield svg.text(_TITLES, 18 + _LINE - 3, facts, "small soft")
@@ -159,23 +161,27 @@ def _strands(
         return
     lanes = [(source["model"], low, high) for source in group["from"] for low, high in source["ranges"]]
     across = (_WIDTH - _CHART) / max(layers, 1)
-    down = height / _layers(row)
-    wide = min(max(across * 0.9 / max(len(lanes), 1), 2.5), _MOST_STRAND)
+    inset = _INSET + (len(lanes) - 1) * 2
+    down = (height - 2 * inset) / _layers(row)
     every = _layers(row) // row["times"]
     size = group["last_layer"] - group["first_layer"]
+    wide = min(max(across * 0.8 / max(len(lanes), 1), 2.5), _MOST_STRAND, down * 1.2)
     for time in range(row["times"]):
         first = group["first_layer"] - row["first_layer"] + time * every
-        y1, y2 = (first + 0.5) * down, (first + size + 0.5) * down
-        reach = max(min(down / 2 - 1, 9 - wide / 2), 0)
+        shift = time * (row["shift"] or 0)
         for lane, (mark, low, high) in enumerate(lanes):
-            shift = time * (row["shift"] or 0)
-            offset = (lane - (len(lanes) - 1) / 2) * (wide + 1.5)
-            x1, x2 = (_CHART + (at + shift + 0.5) * across + offset for at in (low, high))
-            # A strand that stands upright fills its rows; one that is slanted passes through the middle of each.
-            y, to = (y1 - reach, y2 + reach) if low == high else (y1, y2)
+            start, end = ((_CHART + (at + shift + 0.5) * across) for at in (low, high))
+            top, bottom = (inset + (at + 0.5) * down for at in (first, first + size))
+            # Lanes are as far apart as they are wide, whichever way they go.
+            long = math.hypot(end - start, bottom - top) or 1.0
+            beside = (lane - (len(lanes) - 1) / 2) * (wide + 1.5)
+            x, y = (beside, 0.0) if not size else (beside * (bottom - top) / long, -beside * (end - start) / long)
+            # One layer again and again is a row of beads.
+            beads = f' stroke-dasharray="0 {svg.number(down)}"' if low == high and size else ""
             yield (
-                f'<path d="M{svg.number(x1)} {svg.number(y)}L{svg.number(x2)} {svg.number(to + 0.01)}" '
-                f'class="strand {svg.model_class(numbers[mark])}-edge" stroke-width="{svg.number(wide)}"/>'
+                f'<path d="M{svg.number(start + x)} {svg.number(top + y)}L{svg.number(end + x)} '
+                f'{svg.number(bottom + y + 0.1)}" class="strand {svg.model_class(numbers[mark])}-edge" '
+                f'stroke-width="{svg.number(wide)}"{beads}/>'
             )
 
 
@@ -190,4 +196,4 @@ def _axis(layers: int, charts: Sequence[tuple[float, float]]) -> Iterator[str]:
         yield svg.text(x, 0, str(layer), "small soft middle")
         for top, bottom in charts:
             yield svg.line(x, top, x, bottom, "line-edge")
-    yield svg.text(_CHART - 44, 0, "LAYER", "head soft")
+    yield svg.text(_CHART - 18, 0, "LAYER", "head soft end")

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from .graph_layout import Layout, Place
 
 _LINE, _PADDING = 17, 9
-_GAP, _APART = 44, 16
+_GAP, _APART = 40, 16
 _LONGEST = 34
+_GATHERING = ("reduce", "whole")
 _SIZE = 12.0
 
 
@@ -34,14 +35,14 @@ class _Step:
     marks: tuple[str, ...]
 
     @property
-    def ends_pass(self) -> bool:
-        """Whether it gathers a figure from the whole tensor, which what follows has to wait for."""
-        return self.nodes[-1]["locality"] in ("reduce", "whole")
+    def gathers(self) -> bool:
+        """Whether it gathers something from the whole tensor, which what follows has to wait for."""
+        return any(node["locality"] in _GATHERING for node in self.nodes)
 
     @property
     def width(self) -> float:
         widest = max(svg.cells(line) for line in self.lines)
-        chips = sum(svg.chip_width(mark) + 3 for mark in self.marks)
+        chips = sum(svg.chip_width(mark) + 3 for mark in self.marks) + 3
         first = svg.cells(self.lines[0]) * _SIZE * svg.CELL + chips
         return max(widest * _SIZE * svg.CELL, first) + 2 * _PADDING
 
@@ -100,8 +101,7 @@ def _steps(
     for node in nodes:
         sources = set(node["inputs"])
         before = next(iter(sources)) if len(sources) == 1 else None
-        joins = before is not None and len(users[before]) == 1 and nodes[before]["locality"] in ("element", "row")
-        chain = chains.pop(end_of[before]) if joins and before is not None else []
+        chain = chains.pop(end_of[before]) if before is not None and len(users[before]) == 1 else []
         chains[node["id"]] = [*chain, node]
         for each in chains[node["id"]]:
             end_of[each["id"]] = node["id"]
@@ -122,7 +122,7 @@ def _step(
     marks: dict[str, None] = {}
     for node in chain:
         marks.update(dict.fromkeys(reads[slot]["model"] for slot in node["slots"]))
-        lines.append(node["op"])
+        lines.append(f"{node['op']} ({node['locality']})" if node["locality"] in _GATHERING else node["op"])
         lines += [f"  {svg.shortened(text, _LONGEST)}" for text in attr_texts(node, spread)]
         names = dict.fromkeys(reads[slot]["name"] for slot in node["slots"])
         lines += [f"  {svg.shortened(name, _LONGEST)}" for name in names if name != example]
@@ -167,7 +167,7 @@ def _bend(start: tuple[float, float], end: tuple[float, float]) -> str:
 
 def _box(step: _Step, x: float, y: float, numbers: Mapping[str, int]) -> Iterator[str]:
     edge = f"{svg.model_class(numbers[step.marks[0]])}-edge" if len(step.marks) == 1 else "edge-edge"
-    dashes = ' stroke-dasharray="5 3"' if step.ends_pass else ""
+    dashes = ' stroke-dasharray="5 3"' if step.gathers else ""
     yield svg.box(x, y, step.width, step.height, f"ground {edge}", more=f' stroke-width="1.5"{dashes}')
     left = x + _PADDING
     for mark in step.marks:

@@ -22,6 +22,9 @@ _WIDTH = 2 * _MARGIN + _LEFT + _GAP + MAP_WIDTH
 MOST_KINDS = 3
 """Op graphs in a folded picture; of further kinds only the steps are said."""
 
+_SMALLEST = 0.62
+"""How much smaller a long op graph may be drawn."""
+
 
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
     """A document as SVG: folded, unfolded where it is expanded, or one tensor where it has one."""
@@ -39,19 +42,15 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     body.append(svg.text(_MARGIN, y, "HOW TENSORS ARE MADE", "head soft"))
     y += 14
     for heading, notes, drawn in _op_graphs(document, numbers):
-        pieces, graph_width, height = drawn
         body += svg.group(_heading(heading, notes), x=_MARGIN, y=y + 22)
-        y += 62
-        body += svg.group(pieces, x=_MARGIN, y=y)
-        y += height + 34
-        width = max(width, graph_width + 2 * _MARGIN)
-    more = document["kinds"][MOST_KINDS:] if document["tensor"] is None and not document["expanded"] else ()
-    for kind in more:
-        y += 20
-        body.append(svg.text(_MARGIN, y, f"[{kind['number']}]  {kind['steps']}", "strong ink"))
-        body.append(
-            svg.text(_MARGIN + 420, y, f"{count(kind['tensors'], 'tensor')}, such as {kind['example']}", "soft")
-        )
+        y += 44
+        if drawn is not None:
+            pieces, graph_width, height = drawn
+            # Long graphs are drawn smaller, as far as they can be read.
+            scale = min(max((_WIDTH - 2 * _MARGIN) / max(graph_width, 1), _SMALLEST), 1.0)
+            body += svg.group(pieces, x=_MARGIN, y=y + 18, scale=scale)
+            y += scale * height + 50
+            width = max(width, scale * graph_width + 2 * _MARGIN)
     y += _MARGIN
     size = f'width="{svg.number(width)}" height="{svg.number(y)}" viewBox="0 0 {svg.number(width)} {svg.number(y)}"'
     yield f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="title about">'
@@ -113,9 +112,10 @@ def _models(document: Mapping[str, Any], numbers: Mapping[str, int]) -> tuple[li
 
 def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     totals = document["totals"]
+    most = "up to " if totals["passes"] > 1 else ""
+    yield "reads", f"{format_bytes(totals['bytes_read'])}, in {most}{count(totals['passes'], 'pass', 'passes')}"
     yield "writes", f"{count(totals['tensors'], 'tensor')}, {format_bytes(totals['bytes_written'])}"
-    yield "into", count(len(document["shards"]), "shard")
-    yield "reads", f"{format_bytes(totals['bytes_read'])}, at most {count(totals['passes'], 'pass', 'passes')}"
+    yield "", f"in {count(len(document['shards']), 'shard')}"
     peak, budget = format_bytes(totals["predicted_peak_bytes"]), format_bytes(totals["budget_bytes"])
     yield "memory", f"{peak} of {budget} allowed"
     yield "workers", str(totals["workers"])
@@ -129,8 +129,8 @@ def _heading(heading: str, notes: str) -> Iterator[str]:
 
 def _op_graphs(
     document: Mapping[str, Any], numbers: Mapping[str, int]
-) -> Iterator[tuple[str, str, tuple[list[str], float, float]]]:
-    """What is said above each op graph, and the graph: of the main kinds, or of every program where all is shown."""
+) -> Iterator[tuple[str, str, tuple[list[str], float, float] | None]]:
+    """What is said of each kind, and the graphs of the main ones; where all is shown, that of every program."""
     if document["expanded"] and document["tensor"] is None:
         made: dict[int, list[Mapping[str, Any]]] = {}
         for tensor in document["tensors"]:
@@ -141,15 +141,19 @@ def _op_graphs(
             drawn = op_picture(program, first["reads"], example=first["name"], varies=(), numbers=numbers)
             yield names, _notes(program), drawn
         return
-    for kind in document["kinds"][:MOST_KINDS]:
-        program = document["programs"][kind["program"]]
+    drawn_steps: dict[str, int] = {}
+    for kind in document["kinds"]:
         alike = f" and {count(kind['tensors'] - 1, 'tensor')} like it" if kind["tensors"] > 1 else ""
-        drawn = op_picture(program, kind["reads"], example=kind["example"], varies=kind["varies"], numbers=numbers)
-        yield (
-            f"[{kind['number']}]  {kind['steps']}",
-            f"{svg.shortened(kind['example'], 90)}{alike} · {_notes(program)}",
-            drawn,
-        )
+        heading, example = f"[{kind['number']}]  {kind['steps']}", svg.shortened(kind["example"], 90) + alike
+        if kind["steps"] in drawn_steps:
+            yield f"[{kind['number']}]  as [{drawn_steps[kind['steps']]}], with other numbers", example, None
+        elif len(drawn_steps) == MOST_KINDS:
+            yield heading, example, None
+        else:
+            drawn_steps[kind["steps"]] = kind["number"]
+            program = document["programs"][kind["program"]]
+            drawn = op_picture(program, kind["reads"], example=kind["example"], varies=kind["varies"], numbers=numbers)
+            yield heading, f"{example} · {_notes(program)}", drawn
 
 
 def _notes(program: Mapping[str, Any]) -> str:

@@ -84,10 +84,10 @@ def box(x: float, y: float, width: float, height: float, classes: str, *, radius
     return f'<rect {place} rx="{number(radius)}" class="{classes}"{more}/>'
 
 
-def group(pieces: Iterable[str], *, title: str = "", x: float = 0, y: float = 0) -> Iterator[str]:
+def group(pieces: Iterable[str], *, title: str = "", x: float = 0, y: float = 0, scale: float = 1) -> Iterator[str]:
     """Pieces that belong together, moved; the title is shown where somebody points at them, and read out."""
-    place = f' transform="translate({number(x)} {number(y)})"' if x or y else ""
-    yield f"<g{place}>"
+    smaller = f" scale({scale:.3f})" if scale != 1 else ""
+    yield f'<g transform="translate({number(x)} {number(y)}){smaller}">'
     if title:
         yield f"<title>{shown(title)}</title>"
     yield from pieces

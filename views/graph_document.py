@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..version import VERSION
 from .graph_groups import group_values, groups_of
-from .graph_programs import programs_of
+from .graph_programs import programs_of, varying
 from .graph_tensors import tensor_values, timeline
 from .kinds import kind_by_program, kinds_of
 from .legend import letter
@@ -77,10 +77,14 @@ def document(merge: MergePlan, *, expand: bool = False, tensor: str | None = Non
 
     ``tensor``: of the graph only that output tensor, with its op graph. KeyError if the merge does not write it.
     """
-    made = draft(merge, tensor)
+    return document_of(draft(merge, tensor), expand=expand)
+
+
+def document_of(made: Draft, *, expand: bool) -> dict[str, Any]:
+    """The document of a draft; see `document`."""
     found = head(made, expand=expand)
     found["timeline"] = list(timeline(made, None if expand else MOST_MOMENTS))
-    if expand or tensor is not None:
+    if expand or made.tensor is not None:
         found["tensors"] = list(tensor_values(made))
     return found
 
@@ -146,6 +150,7 @@ def _kind(made: Draft, kind: Kind) -> dict[str, Any]:
         "program": made.programs[example.program],
         "example": example.name if made.tensor is None else made.tensor,
         "reads": [{"model": made.marks[leaf.model], "name": leaf.name} for leaf in example.leaves],
+        "varies": list(varying(kind)),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..engine.errors import UsageError
+from ..engine.units import format_count
 from .graph_document import draft
 from .page_file import write_page
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
     from ..merge import MergePlan
     from .graph_document import Draft
+    from .graph_drawing import Drawing
+
+MOST_NODES = 5000
+"""Ops that a picture of everything may have."""
 
 
 def check_suffix(path: Path) -> None:
@@ -40,13 +45,54 @@ def _json(made: Draft, expand: bool) -> Iterator[str]:
 
 def _html(made: Draft, _expand: bool) -> Iterator[str]:
     # The page holds everything and folds it on the screen.
-    from .graph_document import document
+    from .graph_document import document_of
     from .graph_page import page
 
-    return page(document(made.merge, expand=True, tensor=made.tensor))
+    return page(document_of(made, expand=True))
+
+
+def _dot(made: Draft, expand: bool) -> Iterator[str]:
+    from .graph_dot import lines
+
+    return lines(_drawing(made, expand))
+
+
+def _mermaid(made: Draft, expand: bool) -> Iterator[str]:
+    from .graph_mermaid import lines
+
+    return lines(_drawing(made, expand))
+
+
+def _svg(made: Draft, expand: bool) -> Iterator[str]:
+    from .graph_document import document_of
+    from .graph_svg import lines
+
+    _check_size(made, expand)
+    return lines(document_of(made, expand=expand))
+
+
+def _drawing(made: Draft, expand: bool) -> Drawing:
+    from .graph_document import document_of
+    from .graph_drawing import drawing
+
+    _check_size(made, expand)
+    return drawing(document_of(made, expand=expand))
+
+
+def _check_size(made: Draft, expand: bool) -> None:
+    """Raises UsageError for more than a picture can show."""
+    nodes = sum(len(island.program.nodes) + len(island.outputs) - 1 for island in made.islands) if expand else 0
+    if nodes > MOST_NODES and made.tensor is None:
+        raise UsageError(
+            f"--expand: {format_count(nodes)} ops are too many for a picture (at most {format_count(MOST_NODES)}); "
+            "take --tensor NAME for one tensor, or .html or .json for all of them"
+        )
 
 
 _WRITERS: Mapping[str, Callable[[Draft, bool], Iterator[str]]] = {
+    ".dot": _dot,
     ".html": _html,
     ".json": _json,
+    ".mmd": _mermaid,
+    ".svg": _svg,
 }

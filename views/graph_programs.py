@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,7 +11,7 @@ from ..engine.opdef import Tile
 from ..engine.reading import read_elements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ..engine.graph import Node, Program
     from ..engine.plan import Plan, ProgramPlan
@@ -82,6 +82,23 @@ def _passes(planned: ProgramPlan, numbers: Mapping[Node, int]) -> Iterator[dict[
 def _walked(current: Pass) -> tuple[Node, ...]:
     """The nodes of a pass in the order in which they are worked out, and then what follows from its reductions."""
     return (*current.nodes, *current.conclusions)
+
+
+def varying(kind: Kind) -> Iterator[dict[str, object]]:
+    """The attributes whose numbers differ over a kind's programs, from the least to the largest; of lists, by place."""
+    for index, node in enumerate(kind.largest.program.nodes):
+        for name, _ in node.attrs:
+            values = kind.values(index, name)
+            if name not in _SAID_ELSEWHERE and len(values) > 1:
+                yield {"node": index, "attr": name, "low": _extreme(min, values), "high": _extreme(max, values)}
+
+
+def _extreme(pick: Callable[[Iterable[Any]], object], values: Sequence[object]) -> object:
+    if isinstance(values[0], tuple):
+        return [
+            _extreme(pick, place) for place in zip(*(each for each in values if isinstance(each, tuple)), strict=True)
+        ]
+    return plain(pick(values))
 
 
 def plain(value: object) -> object:

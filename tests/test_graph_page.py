@@ -41,15 +41,22 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MergePlan]:
     folder = tmp_path_factory.mktemp("family")
     write_family(folder, Shape(64, 176, 4, 4, 2, 512), finetunes=2)
-    return folder
+    return folder, planned(folder, "ties", RECIPE)
 
 
 @pytest.fixture(scope="module")
-def merge(family: Path) -> MergePlan:
-    return planned(family, "ties", RECIPE)
+def family(made: tuple[Path, MergePlan]) -> Path:
+    """A folder with models, and ties.html."""
+    return made[0]
+
+
+@pytest.fixture(scope="module")
+def merge(made: tuple[Path, MergePlan]) -> MergePlan:
+    """What ties.html is the page of."""
+    return made[1]
 
 
 def planned(folder: Path, name: str, recipe: str) -> MergePlan:

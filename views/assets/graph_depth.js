@@ -23,16 +23,20 @@ function seriesOf(tree, group) {
       }
     }
   });
-  const alike = new Map();
+  const alike = [];
   for (const { inner, count, ...series } of found.values()) {
     if (series.values.every((value) => value === null || Number.isInteger(value))) continue;
-    // A share of elements is rounded to whole ones, by the shape: that is no difference.
-    const key = JSON.stringify({ ...series, values: series.values.map((value) => value?.toPrecision(3)) });
-    if (!alike.has(key)) alike.set(key, { ...series, inners: [], count: 0 });
-    alike.get(key).inners.push(inner);
-    alike.get(key).count += count;
+    const same = alike.find((other) => close(other, series));
+    if (same) { same.inners.push(inner); same.count += count; } else alike.push({ ...series, inners: [inner], count });
   }
-  return { layers, series: [...alike.values()] };
+  return { layers, series: alike };
+}
+
+/** Whether two series are of the same and have the same values; shares of elements are rounded by each shape. */
+function close(a, b) {
+  const high = a.values.reduce((most, value) => Math.max(most, Math.abs(value ?? 0)), 0);
+  return a.op === b.op && a.name === b.name && a.mark === b.mark &&
+    a.values.every((value, at) => (value === null) === (b.values[at] === null) && Math.abs((value ?? 0) - (b.values[at] ?? 0)) <= 0.003 * high);
 }
 
 /** A layer's tensors, those together whose names differ in numbers only and that have the same op graph. */

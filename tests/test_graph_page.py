@@ -407,6 +407,14 @@ def test_no_serious_fault_of_accessibility(browser: Any, family: Path, size: tup
         assert violations(page) == []
 
 
+def test_a_fault_of_accessibility_would_be_seen(browser: Any, family: Path) -> None:
+    with opened(browser, family / "ties.html") as page:
+        page.evaluate("() => document.querySelector('#keys').removeAttribute('aria-label')")
+        page.evaluate("() => document.querySelector('#keys').replaceChildren()")
+        page.evaluate("() => { document.querySelector('#panel-title').style.color = '#ccc'; }")
+        assert {text.partition(" ")[0] for text in violations(page)} == {"button-name", "color-contrast"}
+
+
 def test_light_and_dark_by_the_button(browser: Any, family: Path) -> None:
     with opened(browser, family / "ties.html", color_scheme="light") as page:
         ground = "() => getComputedStyle(document.body).backgroundColor"

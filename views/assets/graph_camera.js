@@ -3,7 +3,7 @@
 
 const LEAST_ZOOM = 0.12, MOST_ZOOM = 2.5;
 /** Text is not made smaller than this when the picture is fitted: what does not fit is panned to. */
-const LEAST_FIT = 0.62;
+const LEAST_FIT = 0.74;
 
 class Camera {
   constructor(view, canvas) {
@@ -50,10 +50,11 @@ class Camera {
     const { w, h } = this.view.placed;
     const { clientWidth, clientHeight } = this.canvas;
     const room = clientWidth < 640 ? 10 : 28;
-    const narrow = this.view.size === NARROW;
+    const { narrow } = this.view.size;
     const below = narrow ? 48 : 0;  // the buttons
     const across = (clientWidth - 2 * room) / w, down = (clientHeight - 2 * room - below) / h;
-    this.k = Math.min(Math.max(Math.min(across, down), narrow ? Math.min(across, 0.8) : Math.min(across, LEAST_FIT)), 1.15);
+    const whole = Math.min(across, down);
+    this.k = whole < LEAST_FIT ? Math.min(across, 1) : Math.min(whole, 1.15);
     this.x = (clientWidth - w * this.k) / 2;
     this.y = h * this.k > clientHeight - 2 * room - below ? room : (clientHeight - below - h * this.k) / 2;
     this.fitted = true;

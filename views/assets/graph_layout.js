@@ -3,7 +3,15 @@
 
 const ROOMY = { model: [244, 50], group: [330, 98], single: [330, 74], shard: [164, 50], row: 32, gap: 11, between: 68, pad: 8 };
 /** On a narrow page models and shards are a letter and a number, so that all three columns fit beside each other. */
-const NARROW = { model: [42, 40], group: [242, 98], single: [242, 74], shard: [40, 40], row: 54, gap: 10, between: 20, pad: 6 };
+const NARROW = { narrow: true, model: [42, 40], group: [242, 98], single: [242, 74], shard: [40, 40], row: 54, gap: 10, between: 20, pad: 6 };
+/** Where the output has many parts each is a line, so that a pattern of slices is seen at a glance. */
+const SIZES = [ROOMY, NARROW, { ...ROOMY, dense: true, group: [410, 36], single: [410, 36], gap: 5 }, { ...NARROW, dense: true, group: [242, 56], single: [242, 56], gap: 5 }];
+const MOST_CARDS = 12;
+
+/** The measures for a page of some width and a number of groups. */
+function sizeFor(width, groups) {
+  return SIZES[(width < 640 ? 1 : 0) + (groups > MOST_CARDS ? 2 : 0)];
+}
 
 /** Op graphs by program: tensors that are made alike look alike, and are laid out once. */
 const opLayouts = new WeakMap();
@@ -52,7 +60,7 @@ function layout(tree, open, size) {
 
   function measure(item) {
     const isOpen = open.has(item.id);
-    const stripe = item.kind === "group" && tree.children(item)[0].kind === "layer" ? 14 : 0;
+    const stripe = !size.dense && item.kind === "group" && tree.children(item)[0].kind === "layer" ? 14 : 0;
     const [w, least] = item.kind === "model" ? size.model
       : item.kind === "shard" || item.kind === "shards" ? size.shard
       : item.top ? (item.kind === "tensor" ? size.single : size.group)
@@ -109,7 +117,7 @@ function layout(tree, open, size) {
 }
 
 function rowWidth(item, size) {
-  return size === NARROW ? 200 : Math.min(Math.max(190 + item.title.length * 7.2, 300), 560);
+  return size.narrow ? 200 : Math.min(Math.max(190 + item.title.length * 7.2, 300), 560);
 }
 
 /**

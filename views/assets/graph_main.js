@@ -137,7 +137,7 @@ class Page {
 
   resize() {
     if (this.view.whole) return;
-    const size = this.canvas.clientWidth < 640 ? NARROW : ROOMY;
+    const size = sizeFor(this.canvas.clientWidth, this.tree.groups.length);
     if (size !== this.view.size) {
       this.view.size = size;
       this.view.place();
@@ -151,7 +151,10 @@ class Page {
     const itemAt = (event) => this.tree.get(event.target.closest(".node")?.dataset.id);
     canvas.addEventListener("click", (event) => {
       const item = itemAt(event);
-      if (!item) return;
+      if (!item) {
+        if (view.selected && !event.target.closest("button")) this.close();
+        return;
+      }
       if (event.target.closest(".fold")) { view.active = item.id; this.toggle(item); } else this.select(item.id);
       view.shown.get(item.id)?.focus({ preventScroll: true });
     });

@@ -6,7 +6,6 @@ import io
 import os
 import subprocess
 import sys
-from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import plait
@@ -19,55 +18,10 @@ from plait.views import console as console_view
 from plait.views import dry_run
 from rich.console import Console
 from safetensors.torch import load_file, save_file
+from view_support import DARE, FREE_BYTES, LAYERS, SCALED, page, passthrough
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-LAYERS = 12
-FREE_BYTES = 50 << 30
-
-
-@pytest.fixture(scope="module")
-def family(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("family")
-    write_family(folder, Shape(64, 176, LAYERS, 4, 2, 512))
-    return folder
-
-
-@pytest.fixture
-def planned(family, tmp_path) -> Callable[..., plait.MergePlan]:
-    def plan(recipe: str, **options) -> plait.MergePlan:
-        path = tmp_path / "recipe.yml"
-        text = dedent(recipe)
-        path.write_text(text.replace("BASE", str(family / "base")).replace("FT", str(family / "ft")))
-        return plait.plan(path, **options)
-
-    return plan
-
-
-def page(merge, width=None, **options) -> str:
-    return "\n".join(line.plain for line in dry_run.page(merge, width, free_disk_bytes=FREE_BYTES, **options))
-
-
-DARE = """
-    merge_method: dare_ties
-    base_model: BASE
-    models:
-      - {model: FT1, parameters: {weight: 0.5, density: 0.6}}
-      - {model: FT2, parameters: {weight: 0.4, density: 0.55}}
-    dtype: bfloat16
-"""
-SCALED = "{scale: [{filter: o_proj, value: 0.0}, {filter: down_proj, value: 0.0}, {value: 1.0}]}"
-
-
-def passthrough(*slices: tuple[str, int, int] | tuple[str, int, int, str]) -> str:
-    lines = ["merge_method: passthrough", "dtype: bfloat16", "slices:"]
-    for model, start, end, *parameters in slices:
-        extra = f", parameters: {parameters[0]}" if parameters else ""
-        lines.append(f"  - sources: [{{model: {model}, layer_range: [{start}, {end}]{extra}}}]")
-    return "\n".join(lines)
-
 
 # ------------------------------------------------------------------------------------------ the facts of the plan
 
@@ -104,31 +58,6 @@ def test_the_page_follows_the_recipe(planned) -> None:
     assert "seed" not in page(planned(DARE.replace("dare_ties", "ties")))  # nothing is random
 
 
-def test_ops_are_shown_with_dtype_shape_and_bytes(planned) -> None:
-    lines = page(planned(DARE), verbose=True).splitlines()
-    write = next(line for line in lines if line.startswith("  write  ") and "bfloat16" in line)
-    assert write.split()[1:] == ["bfloat16", "weight", "[512,", "64]", "64.0", "KiB"]
-    drop = next(line for line in lines if "density=0.6 " in line)
-    assert drop.split()[-7:] == ["float32", "delta", "element", "[512,", "64]", "128", "KiB"]
-
-
-def test_the_short_tree_leaves_out_casts_shapes_and_bytes_that_do_not_move(planned) -> None:
-    text = page(planned(DARE))
-    tree = text[text.index("ops [1]") :].splitlines()
-    assert "[512, 64], 1 pass" in tree[0]
-    assert [line.split()[0] for line in tree[2:4]] == ["write", "add"]
-    assert not any("cast" in line for line in tree)
-    assert all(("KiB" in line) == (" load " in line or "write" in line) for line in tree[2:] if line)
-
-
-def test_an_op_with_several_users_is_drawn_once_and_named_where_it_is_taken(planned) -> None:
-    tree = page(planned(DARE)).split("ops [1]")[1]
-    assert tree.count("load A") == 1
-    assert "#1 load A" in tree
-    assert tree.count("sub(↓, #1)") == 2
-    assert tree.count("agree_sum(↓, #2, #3)") == 1
-
-
 def test_too_little_disk_is_said(planned) -> None:
     lines = dry_run.page(planned(DARE), None, free_disk_bytes=1000)
     assert any("1000 B free: too little" in line.plain for line in lines)
@@ -139,14 +68,6 @@ def test_warnings_and_unused_tensors_are_on_the_page(planned) -> None:
     assert "warning: " in text
     assert "'whatever'" in text
     assert "tensors are not used: " in text
-
-
-def test_one_tensor_has_a_page_with_its_own_numbers(planned) -> None:
-    merge = planned(DARE.replace("weight: 0.5", "weight: [0.0, 1.1]"))
-    name = "model.layers.5.mlp.up_proj.weight"
-    text = "\n".join(line.plain for line in dry_run.tensor_page(merge, name, None))
-    assert "load A" in text
-    assert "factor=0.8333" in text  # 5/11 of the way from 0 to 1.1, over the density
 
 
 # -------------------------------------------------------------------------------------------------------- folding
@@ -223,10 +144,10 @@ def test_no_line_is_wider_than_the_terminal_or_ends_in_spaces(planned, width) ->
         assert width < 80 or max(map(len, lines)) <= width
 
 
-def test_a_long_name_keeps_its_end(planned, family) -> None:
+def test_a_long_name_keeps_its_end(planned, view_family: Path) -> None:
     text = page(planned(DARE), 80)
     assert "base" in text
-    assert str(family / "ft1") not in text
+    assert str(view_family / "ft1") not in text
     assert "ft1  " in text
 
 

@@ -140,9 +140,11 @@ def _stack_map(
     each, folded = cells(count, columns)
     taken = -(-count // folded) * each
     numbers = axis(count, columns)
-    note = f"{'':<{max(taken + 2 - len(numbers), 1)}}model's layers{f' ({folded} a column)' if folded > 1 else ''}"
-    fits = width is None or first + 2 + len(numbers) + len(note) <= width
-    yield Text.assemble((f"{title:<{first + 2}}", "bold"), (numbers + (note if fits else ""), "dim"))
+    gap = " " * max(taken + 2 - len(numbers), 1)
+    share = f"{folded} a column" if folded > 1 else ""
+    notes = [f"{gap}model's layers{', ' * bool(share)}{share}", gap + share, ""]
+    note = next(each for each in notes if width is None or first + 2 + len(numbers) + len(each) <= width or not each)
+    yield Text.assemble((f"{title:<{first + 2}}", "bold"), (numbers + note.rstrip(), "dim"))
     for line in lines:
         yield from beside(line.label, line.draw(columns), line.words, width, first=first, columns=taken)
 
@@ -175,8 +177,8 @@ def _columns(width: int | None, count: int, first: int, longest: int) -> int:
     if width is None:
         return max(count, _MOST_COLUMNS)
     room = width - first - 4
-    columns = min(room - min(longest, _WORDS), _MOST_COLUMNS)
-    return max(columns, min(count, room), 1)
+    columns = max(min(room - min(longest, _WORDS), _MOST_COLUMNS), 8)
+    return count if columns < count <= room else columns
 
 
 def _sorted_out(settings: Settings, model: str | None, again: int = 0) -> tuple[list[str], list[tuple[Course, ...]]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ..engine.units import format_bytes, format_count
+from ..engine.units import format_bytes, format_count, format_seconds
 from .layout import GAP, Row, beside, clean, count, facts, table
 from .memory_chart import memory_chart
 from .model_differences import differences, dtypes
@@ -76,6 +76,7 @@ def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose
         ]
     pairs += [
         ("disk", f"{format_bytes(merge.disk_needed_bytes)} needed, {format_bytes(free_disk_bytes)} free{lacking}"),
+        ("time", f"about {format_seconds(merge.predicted_seconds)} on a machine like the one that was measured"),
         (
             "memory",
             f"peak {format_bytes(plan.predicted_peak_bytes)}{reached} of {format_bytes(plan.budget_bytes)} allowed; "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 import plait
 import torch
+from plait.engine.time_model import RATES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +75,7 @@ def planned(family: Path, recipe: str, **options: Any) -> plait.MergePlan:
 def without_measured(merge: plait.MergePlan) -> plait.MergePlan:
     """The plan as another process would make it: what it found out about itself is set to fixed figures."""
     fixed = {"reserved_bytes": 1, "peak_so_far_bytes": 2, "minimum_bytes": 3, "budget_bytes": 4}
-    return replace(merge, plan=replace(merge.plan, **fixed))
+    return replace(merge, plan=replace(merge.plan, **fixed), rates=RATES)
 
 
 def tensor_graph(document: dict[str, Any]) -> nx.DiGraph[str]:

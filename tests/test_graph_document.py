@@ -25,6 +25,7 @@ from graph_support import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plait.engine.simulate import simulate, simulated_peak_bytes
+from plait.engine.time_model import program_seconds
 from plait.views.graph_document import MOST_MOMENTS, document
 
 if TYPE_CHECKING:
@@ -100,6 +101,20 @@ def test_programs_say_what_their_passes_read_and_what_memory_they_take(merge) ->
         assert last["id"] in passes[-1]["nodes"]
     arenas = [each["arena_bytes"] for program in found["programs"] for each in program["passes"]]
     assert max(arenas) == found["totals"]["arena_bytes"]
+
+
+def test_times_are_those_of_the_plan(merge) -> None:
+    found = expanded(merge)
+    assert found["totals"]["predicted_seconds"] == merge.report()["predicted_seconds"] > 0
+    for program in found["programs"]:
+        assert program["predicted_seconds"] == pytest.approx(
+            sum(each["predicted_seconds"] for each in program["passes"]), abs=1e-5
+        )
+        assert all(each["predicted_seconds"] == 0 for each in program["passes"] if each["optional"])
+    seconds = program_seconds(merge.plan, merge.rates)
+    for tensor in found["tensors"]:
+        told = found["programs"][tensor["program"]]["predicted_seconds"]
+        assert told == pytest.approx(seconds[merge.plan.island_of(tensor["name"]).program], abs=1e-6)
 
 
 def test_offsets_are_where_the_bytes_are(family, tmp_path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..engine.units import format_bytes, format_count
+from ..engine.units import format_bytes, format_count, format_seconds
 from . import svg
 from .graph_drawing import main_kinds
 from .graph_map import WIDTH as MAP_WIDTH
@@ -136,7 +136,7 @@ def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "", f"in {count(len(document['shards']), 'shard')}"
     peak, budget = format_bytes(totals["predicted_peak_bytes"]), format_bytes(totals["budget_bytes"])
     yield "memory", f"{peak} of {budget} allowed"
-    yield "workers", str(totals["workers"])
+    yield "time", f"about {format_seconds(totals['predicted_seconds'])} with {count(totals['workers'], 'worker')}"
     yield "seed", str(document["recipe"]["seed"])
 
 

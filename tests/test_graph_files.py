@@ -342,6 +342,21 @@ def test_too_much_for_a_picture_is_refused(family, tmp_path, monkeypatch) -> Non
     merge.write_graph(tmp_path / "graph.json", expand=True)
 
 
+def test_mermaid_is_not_given_more_than_it_takes(family, tmp_path, monkeypatch) -> None:
+    merge = planned(family, DARE)
+    whole = written(merge, tmp_path / "graph.mmd")
+    assert "agree_sum<br/>" in whole
+    with pytest.raises(UsageError, match="500 arrows"):  # over two thousand of them
+        merge.write_graph(tmp_path / "graph.mmd", expand=True)
+    monkeypatch.setattr("plait.views.graph_mermaid.MOST_ARROWS", 20)
+    smaller = written(merge, tmp_path / "graph.mmd")
+    assert smaller.count(" -->") == 12 < whole.count(" -->")
+    assert "agree_sum<br/>" not in smaller
+    monkeypatch.setattr("plait.views.graph_mermaid.MOST_LETTERS", 100)
+    with pytest.raises(UsageError, match="too much for Mermaid"):
+        merge.write_graph(tmp_path / "graph.mmd")
+
+
 def test_options_that_would_do_nothing_and_names_that_are_not_there(family, tmp_path, say) -> None:
     planned(family, DARE)
     for option in (("--expand",), ("--tensor", NAME)):

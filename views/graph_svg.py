@@ -189,7 +189,7 @@ def _op_graphs(document: Mapping[str, Any], numbers: Mapping[str, int]) -> Itera
             drawn = op_picture(program, kind["reads"], example=kind["example"], varies=kind["varies"], numbers=numbers)
             yield _Part(f"[{kind['number']}]  {kind['steps']}", f"{example} · {_notes(program)}", drawn)
         elif same is not None:
-            yield _Part(f"[{kind['number']}]  as [{same['number']}], with other numbers", example)
+            yield _Part(f"[{kind['number']}]  as [{same['number']}], but for types or numbers", example)
         else:
             yield _Part(f"[{kind['number']}]  {kind['steps']}", example)
 

@@ -27,6 +27,9 @@ def test_search_finds_by_several_words_and_goes_there(browser: Any, ties_page: T
         assert found.evaluate("node => node === document.activeElement")
         place, canvas = found.bounding_box(), page.locator("#canvas").bounding_box()
         assert canvas["y"] <= place["y"] <= canvas["y"] + canvas["height"] - place["height"]
+        page.reload()  # the address remembers the tensor
+        assert page.locator("#panel-title").inner_text() == TENSOR
+        assert found.get_attribute("aria-selected") == "true"
         box.fill("nothing like it")
         assert page.get_by_role("option").count() == 0
         assert page.locator(".results [role=status]").inner_text() == "No tensor is called that"

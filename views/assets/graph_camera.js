@@ -78,9 +78,9 @@ class Camera {
     if (middle && this.k < 0.8) this.zoom(0.9 / this.k);
     if (whole && box.w * this.k > w - 24) this.zoom(Math.max((w - 24) / box.w, 0.6) / this.k);
     const left = box.x * this.k + this.x, top = box.y * this.k + this.y;
-    const width = Math.min(box.w * this.k, w - 24), height = Math.min(box.h * this.k, h - 24);
-    const { x, y } = this;
     const inset = this.view.tree.get(id).parent ? 56 : 12;  // below the crumbs
+    const width = Math.min(box.w * this.k, w - 24), height = Math.min(box.h * this.k, h - inset - 12);
+    const { x, y } = this;
     if (left < 12) this.x += 12 - left; else if (left + width > w - 12) this.x -= left + width - (w - 12);
     if (middle) this.y += Math.max((h - box.h * this.k) / 2, 24) - top;
     else {

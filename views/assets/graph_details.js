@@ -207,7 +207,6 @@ class Details {
 
   op(item) {
     const { node, program } = item;
-    const passes = program.passes.flatMap((pass, number) => (pass.nodes.includes(node.id) ? [number + 1] : []));
     const reads = readsOf(this.graph, item.tensors[0]);
     return [
       this.facts([
@@ -218,7 +217,7 @@ class Details {
         ["locality", node.locality],
         node.bytes === null ? null : [node.op === "write" ? "writes" : "reads", this.size(node.bytes)],
         ...Object.entries(node.attrs).map(([name, value]) => [name, Array.isArray(value) || typeof value !== "number" ? formatValue(value) : String(value)]),
-        ["in passes", passes.join(", ") || null],
+        ["in passes", passesOf(program, node) || null],
         ["takes", node.inputs.map((source) => program.nodes[source].op).join(", ") || null],
       ]),
       node.slots.length ? this.part("Source", this.sources(node.slots.map((slot) => reads[slot]))) : null,

@@ -22,7 +22,7 @@ function opLayout(program) {
     flow.setDefaultEdgeLabel(() => ({}));
     for (const node of program.nodes) {
       const [first, second] = opLines(node);
-      const letters = Math.max(first.length * 1.2, second.length * 0.95);
+      const letters = Math.max(first.length * 1.2 + passesOf(program, node).length, second.length * 0.95);
       flow.setNode(String(node.id), { width: Math.round(Math.min(Math.max(letters * 7 + 30, 84), 200)), height: second ? 42 : 30 });
     }
     for (const node of program.nodes) for (const source of new Set(node.inputs)) flow.setEdge(String(source), String(node.id));
@@ -42,6 +42,17 @@ function opLayout(program) {
     opLayouts.set(program, { w: Math.ceil(width), h: Math.ceil(height), boxes, edges });
   }
   return opLayouts.get(program);
+}
+
+/** The passes that an op runs in, where there are several: `1–3`, `2, 4`. */
+function passesOf(program, node) {
+  if (program.passes.length < 2) return "";
+  const numbers = program.passes.flatMap((pass, at) => (pass.nodes.includes(node.id) ? [at + 1] : []));
+  const runs = [];
+  for (const number of numbers) {
+    if (runs.length && runs.at(-1)[1] === number - 1) runs.at(-1)[1] = number; else runs.push([number, number]);
+  }
+  return runs.map(([low, high]) => (low === high ? `${low}` : `${low}–${high}`)).join(", ");
 }
 
 /** What an op's box says: its name, and its parameters or its dtype. */

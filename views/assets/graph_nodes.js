@@ -42,7 +42,9 @@ function linesOf(tree, item, { narrow, dense }) {
   if (item.kind === "op") {
     const [first, second] = opLines(item.node);
     const marks = item.node.slots.map((slot) => markOf(graph, readsOf(graph, item.tensors[0])[slot].model));
-    return [line("title", first.trim(), ...marks.slice(0, 3).flatMap((mark) => [" ", mark]), marks.length > 3 ? "…" : null), second ? line("note", second) : null];
+    const passes = passesOf(item.program, item.node);
+    return [line("title", first.trim(), ...marks.slice(0, 3).flatMap((mark) => [" ", mark]), marks.length > 3 ? "…" : null,
+      passes ? el("small", { class: "passes", title: `in pass ${passes}` }, passes) : null), second ? line("note", second) : null];
   }
   const marks = el("span", { class: "from" }, ...sourcesOf(tree, item));
   if (item.top && !dense) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browser_support import PHONE, WIDE, opened, violations
+from browser_support import PHONE, WIDE, opened, violations, wait_until_ready
 from graph_page_support import FOCUSED, TENSOR, find, labels, node
 from plait.views.graph_document import document
 
@@ -28,6 +28,7 @@ def test_search_finds_by_several_words_and_goes_there(browser: Any, ties_page: T
         place, canvas = found.bounding_box(), page.locator("#canvas").bounding_box()
         assert canvas["y"] <= place["y"] <= canvas["y"] + canvas["height"] - place["height"]
         page.reload()  # the address remembers the tensor
+        wait_until_ready(page)
         assert page.locator("#panel-title").inner_text() == TENSOR
         assert found.get_attribute("aria-selected") == "true"
         box.fill("nothing like it")

@@ -91,7 +91,7 @@ def _about(document: Mapping[str, Any]) -> str:
 def _head(document: Mapping[str, Any]) -> Iterator[str]:
     recipe = document["recipe"]
     if document["tensor"] is not None:
-        yield svg.text(_MARGIN, 56, svg.shortened(document["tensor"], 96), "title ink")
+        yield svg.text(_MARGIN, 56, svg.shortened(document["tensor"], 84), "title ink")
         yield svg.text(_MARGIN, 80, f"{recipe['method']}: {recipe['summary']}", "soft")
     else:
         yield svg.text(_MARGIN, 56, recipe["method"], "title ink")
@@ -151,7 +151,7 @@ class _Part:
 
 
 def _heading(part: _Part) -> Iterator[str]:
-    yield svg.text(0, 0, part.heading, "strong ink")
+    yield svg.text(0, 0, svg.shortened(part.heading, 150), "strong ink")
     yield svg.text(0, 19, part.notes, "small soft")
 
 

@@ -174,11 +174,12 @@ class Run:
                 worker = self._make_worker(self)
                 while (task := worker.take()) is not None:
                     started = time.perf_counter()
+                    self.forecast.begin(id(worker), started - self._started)
                     overflowed = worker.run(task)
                     ran = time.perf_counter()
                     if self.recorder is not None and task.island.in_last_pass:
                         self.recorder.finished(task.island.position, task.tile, overflowed)
-                    self.forecast.tile(task.island.plan, task.pass_index, task.tile.elements, ran - started)
+                    self.forecast.tile(id(worker), task.island.plan, task.pass_index, task.tile.elements, ran - started)
                     if worker.done(task):
                         self.forecast.ended(task.island.plan, task.pass_index, time.perf_counter() - ran)
         except BaseException as error:  # whatever it is, the caller has to see it

@@ -59,7 +59,7 @@ class _PassParts:
 
 
 class Forecast:
-    """Follows a run. `tile` and `ended` may be called from several threads.
+    """Follows a run. `begin`, `tile` and `ended` may be called from several threads, ``worker`` is anything of its own.
 
     ``left`` has, for the tensors that an earlier run began, what it did not write.
     """
@@ -85,10 +85,17 @@ class Forecast:
                 parts.ends.total += parts.end_seconds
         self.total_seconds = sum(parts.tiles.total + parts.ends.total for parts in self._passes.values())
         self.busy_seconds = 0.0
+        self._begun: dict[int, float] = {}
 
-    def tile(self, program: ProgramPlan, pass_index: int, elements: int, seconds: float) -> None:
+    def begin(self, worker: int, at_seconds: float) -> None:
+        """A worker begins a tile, so many seconds after the run began."""
+        with self._lock:
+            self._begun[worker] = at_seconds
+
+    def tile(self, worker: int, program: ProgramPlan, pass_index: int, elements: int, seconds: float) -> None:
         """A worker took so many seconds for a tile."""
         with self._lock:
+            self._begun.pop(worker, None)
             self.busy_seconds += seconds
             parts = self._passes.get((id(program), pass_index))
             if parts is not None:
@@ -129,8 +136,10 @@ class Forecast:
             for part, group in ((each.tiles, each.group), (each.ends, f"{each.group} end")):
                 like = groups[group].speed(speed, groups[group].total)
                 left += part.left * part.speed(like, part.total)
-        busy_workers = min(self.busy_seconds / elapsed_seconds, float(self._workers))
-        return left / busy_workers
+        # Tiles under way are not counted yet, and a good part of a short run.
+        under_way = sum(max(elapsed_seconds - began, 0.0) for began in self._begun.values())
+        busy_workers = min((self.busy_seconds + under_way) / elapsed_seconds, float(self._workers))
+        return max(left - under_way, 0.0) / busy_workers
 
     def _all(self) -> Sequence[_Part]:
         return [part for parts in self._passes.values() for part in (parts.tiles, parts.ends)]

@@ -166,15 +166,14 @@ class Run:
                 self.fail(error)
 
     def work(self) -> None:
-        """What each thread does: tile after tile until nothing is left."""
+        """What a thread does: tile after tile until nothing is left."""
         try:
             # What is not finite is found where it is written; numpy has nothing to say about it.
             with torch.inference_mode(), np.errstate(all="ignore"):
                 one_torch_thread()
                 worker = self._make_worker(self)
                 while (task := worker.take()) is not None:
-                    started = time.perf_counter()
-                    self.forecast.begin(id(worker), started - self._started)
+                    self.forecast.begin(id(worker), (started := time.perf_counter()) - self._started)
                     overflowed = worker.run(task)
                     ran = time.perf_counter()
                     if self.recorder is not None and task.island.in_last_pass:

@@ -54,12 +54,9 @@ def run(
     overwrite: options.Overwrite = False,
     allow_nonfinite: options.AllowNonfinite = False,
     verify: options.Verify = False,
-<<<<<<< HEAD
     profile: options.Profile = False,
-=======
     graph: options.Graphs = None,
     expand: options.Expand = False,
->>>>>>> main
     tensor: options.Tensor = None,
     strict: options.Strict = False,
     lenient: options.Lenient = False,

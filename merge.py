@@ -14,7 +14,7 @@ from .engine.compile import Compiled, names_by_model
 from .engine.errors import InputError
 from .engine.mapping import donor_of
 from .engine.rates import RATES
-from .engine.time_model import predicted_seconds
+from .engine.time_model import predicted_seconds, program_seconds
 from .engine.units import format_bytes, format_names, format_seconds
 from .graphs import write_graph
 from .loaders.card import CardFacts
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     import networkx as nx
 
-    from .engine.graph import Node
+    from .engine.graph import Node, Program
     from .engine.methoddef import MethodDef
     from .engine.model import Model
     from .engine.plan import Plan
@@ -64,6 +64,11 @@ class MergePlan:
     def predicted_seconds(self) -> float:
         """About how long a run takes, by what a machine is taken to do in a second; see engine.time_model."""
         return predicted_seconds(self.plan, self.rates)
+
+    @cached_property
+    def program_seconds(self) -> Mapping[Program, float]:
+        """The part of it that one tensor of a program takes, by the graph's program."""
+        return program_seconds(self.plan, self.rates)
 
     @property
     def donor(self) -> Model:

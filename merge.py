@@ -26,6 +26,7 @@ from .loaders.side_files import SideFiles, side_files
 from .merge_result import MergeResult as MergeResult
 from .running import run_merge
 from .version import VERSION
+from .watching import callback_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -172,27 +173,29 @@ class MergePlan:
         allow_nonfinite: bool = False,
         verify: bool = False,
         profile: bool = False,
-        progress: Callback | None = None,
+        progress: Callback | bool | None = None,
     ) -> MergeResult:
         """Carry out the plan into a folder.
 
         With ``resume``, an interrupted run goes on where there is one, to the same bytes. With ``allow_nonfinite``,
         NaN and infinity that arithmetic reads are a warning and no InputError. With ``verify``, the written folder is
         read back and checked, the manifest gets the sha256 of its shards, and the result has the report. With
-        ``profile``, the result says where the time went, and the folder gets a trace.
+        ``profile``, the result says where the time went, and the folder gets a trace. ``progress`` is called a few
+        times a second with an engine.progress.Progress; True shows it as the command line does, or as a notebook can.
         Raises UsageError (the folder), InputError, OutputError, or Interrupted, a KeyboardInterrupt, once all workers
         ended; their ``kept_share`` is the part of the output that ``resume`` goes on from.
         """
-        return run_merge(
-            self,
-            Path(out),
-            overwrite=overwrite,
-            resume=resume,
-            allow_nonfinite=allow_nonfinite,
-            verify=verify,
-            profile=profile,
-            progress=progress,
-        )
+        with callback_of(progress, self.plan.budget_bytes) as callback:
+            return run_merge(
+                self,
+                Path(out),
+                overwrite=overwrite,
+                resume=resume,
+                allow_nonfinite=allow_nonfinite,
+                verify=verify,
+                profile=profile,
+                progress=callback,
+            )
 
     @cached_property
     def side_files(self) -> SideFiles:

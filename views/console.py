@@ -64,10 +64,18 @@ def width_of(console: Console) -> int | None:
 def print_lines(console: Console, lines: Iterable[Text]) -> None:
     """Print lines as they are: nothing is wrapped, padded or read as markup."""
     for line in lines:
-        if not _can_show(console, line.plain):
-            line.plain = line.plain.translate(_PLAIN_LETTERS).encode(console.encoding, "replace").decode()
+        line.plain = showable(console, line.plain)
         # Soft wrapping is rich's word for leaving lines alone.
         console.print(line, soft_wrap=True)
+
+
+def showable(console: Console, text: str) -> str:
+    """A text in letters that a console has, as many as before."""
+    try:
+        text.encode(console.encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAIN_LETTERS).encode(console.encoding, "replace").decode()
+    return text
 
 
 def warn(console: Console, text: str) -> None:
@@ -80,14 +88,6 @@ def warning(text: str, width: int | None) -> list[Text]:
     first, *rest = wrap(f"warning: {clean(text)}", width, indent=2)
     label, said = first[:8], first[8:]
     return [Text.assemble((label, "yellow"), said), *map(Text, rest)]
-
-
-def _can_show(console: Console, text: str) -> bool:
-    try:
-        text.encode(console.encoding)
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _console(*, stderr: bool) -> Console:

@@ -54,6 +54,7 @@ def run(
     overwrite: options.Overwrite = False,
     allow_nonfinite: options.AllowNonfinite = False,
     verify: options.Verify = False,
+    profile: options.Profile = False,
     graph: options.Graphs = None,
     expand: options.Expand = False,
     tensor: options.Tensor = None,
@@ -111,6 +112,7 @@ def run(
             resume=resume,
             allow_nonfinite=allow_nonfinite,
             verify=verify,
+            profile=profile,
             progress=progress,
         )
     if not quiet:

@@ -152,9 +152,10 @@ class MergePlan:
 
         With ``resume``, an interrupted run goes on where there is one, to the same bytes. With ``allow_nonfinite``,
         NaN and infinity that arithmetic reads are a warning and no InputError. With ``verify``, the written folder is
-        read back and checked, the manifest gets the sha256 of its shards, and the result has the report.
-        Raises UsageError (the folder), InputError, OutputError, or Interrupted, a KeyboardInterrupt, once all workers
-        ended; their ``kept_share`` is the part of the output that ``resume`` goes on from.
+        read back and checked, the manifest gets the sha256 of its shards, and the result has the report; memory for
+        that was set aside if the plan was made for it. Raises PlanError, UsageError (the folder), InputError,
+        OutputError, or Interrupted, a KeyboardInterrupt, once all workers ended; their ``kept_share`` is the part of
+        the output that ``resume`` goes on from.
         """
         return run_merge(
             self,

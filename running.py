@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from .engine.execute import execute
 from .engine.journal import Finished, Journal
 from .engine.recorder import Recorder, batch_of
 from .engine.resumption import finished_by, kept_bytes, remaining, share_of, trusted
-from .engine.units import format_bytes
+from .engine.units import MIB, align_up, format_bytes
 from .identity import identity_of, read_earlier, refuse_changed
 from .loaders.card import render_card
 from .loaders.folder import OutputFolder, free_disk_bytes
@@ -23,7 +24,7 @@ from .loaders.shards import LeftShards
 from .loaders.writer import INDEX_FILE, ShardWriter, index_of
 from .manifest import manifest_of, overflow_warnings
 from .unused import unused_by_input
-from .verification import verified
+from .verification import needed_bytes, verified
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +54,8 @@ def run_merge(
 ) -> MergeResult:
     """Carry out a plan; see MergePlan.run."""
     started = time.perf_counter()
+    if verify and not merge.plan.afterwards_bytes:
+        merge = _with_room_to_verify(merge)
     inputs = {Path(model.folder) for model in merge.models.values()}
     with OutputFolder(out, overwrite=overwrite, resume=resume, inputs=inputs) as folder:
         work = _Work(merge, folder, allow_nonfinite=allow_nonfinite)
@@ -77,6 +80,19 @@ def run_merge(
                 error.kept_share = work.kept_share
             raise
         return verified(folder, result, progress) if verify else result
+
+
+def _with_room_to_verify(merge: MergePlan) -> MergePlan:
+    """A plan that was made without a verification, and one counted in. PlanError where that is more than allowed."""
+    plan = replace(merge.plan, afterwards_bytes=needed_bytes(merge.tensors))
+    if plan.predicted_peak_bytes > plan.budget_bytes:
+        enough_bytes = align_up(plan.predicted_peak_bytes, MIB)
+        raise PlanError(
+            f"with the output's verification this needs {enough_bytes // MIB}MiB of memory, and "
+            f"{format_bytes(plan.budget_bytes)} are allowed; allow more, or verify the output afterwards",
+            enough_bytes,
+        )
+    return replace(merge, plan=plan)
 
 
 class _Work:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from ..engine.errors import InputError
 from .input_files import read_json
 from .sentencepiece_file import MODEL_FILE, needs_conversion, sentencepiece_document
-from .tokenizer_model import model_of
+from .tokenizer_model import model_of, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -70,15 +70,16 @@ class ModelTokenizer:
     special: Mapping[str, object] = field(repr=False)
 
 
-def read_tokenizer(folder: Path) -> tuple[ModelTokenizer, dict[str, object]] | None:
+def read_tokenizer(folder: Path, *, merges: bool = True) -> tuple[ModelTokenizer, dict[str, object]] | None:
     """Read the tokenizer of a model folder, and its tokenizer.json; None if there is none. Raises InputError.
 
-    The parsed file is the large part of it: most callers let go of it. Of a SentencePiece model one is made.
+    The parsed file is the large part of it: most callers let go of it, and need no ``merges``. Of a SentencePiece
+    model one is made.
     """
     path = folder / TOKENIZER_FILE
     settings = _read_optional(folder / SETTINGS_FILE)
     if os.path.lexists(path):
-        document = read_json(path, TOKENIZER_LIMIT_BYTES)
+        document = read_document(path, TOKENIZER_LIMIT_BYTES, merges=merges)
     elif os.path.lexists(folder / MODEL_FILE):
         path = folder / MODEL_FILE
         document = sentencepiece_document(path, settings)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from tokenizers import pre_tokenizers
 
 from ..engine.errors import InputError
+from .input_files import check_depth
+from .json_stream import JsonStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,6 +21,47 @@ _LAST_CHOICE = -1e6
 """A Unigram score so low that a piece is used only where nothing else fits."""
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+
+
+def read_document(path: Path, limit_bytes: int, *, merges: bool) -> dict[str, object]:
+    """Parse a tokenizer.json; without ``merges``, which are its larger half, they are left out. Raises InputError.
+
+    Neither the text of the file nor a token of its vocabulary is held twice.
+    """
+    found: dict[str, object] = {}
+    with JsonStream(path, limit_bytes) as stream:
+        if stream.kind != "{":
+            raise InputError(f"{path}: not a JSON object")
+        for key in stream.items():
+            assert key is not None
+            if key != "model" or stream.kind != "{":
+                found[key] = stream.value()
+                continue
+            model: dict[str, object] = {}
+            for part in stream.items():
+                assert part is not None
+                if part != "merges" or stream.kind != "[":
+                    model[part] = stream.value()
+                elif merges:
+                    model[part] = _merges(stream, model.get("vocab"))
+                else:
+                    stream.skip()
+            found[key] = model
+        stream.end()
+    check_depth(found, path)
+    return found
+
+
+def _merges(stream: JsonStream, vocabulary: object) -> list[object]:
+    """The merges, their tokens those of the vocabulary."""
+    known = {token: token for token in vocabulary} if isinstance(vocabulary, dict) else {}
+    found: list[object] = []
+    for batch in stream.batches():
+        for merge in batch:
+            if isinstance(merge, list):
+                merge[:] = [known.get(part, part) if isinstance(part, str) else part for part in merge]
+            found.append(merge)
+    return found
 
 
 def model_of(document: Mapping[str, object], path: Path) -> Mapping[str, object]:

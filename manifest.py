@@ -41,12 +41,14 @@ def manifest_of(
     nonfinite: Mapping[str, Sequence[str]],
     overflows: Mapping[str, int],
     unused: Mapping[str, Sequence[Mapping[str, object]]],
+    rows: Mapping[str, Sequence[Mapping[str, object]]],
     folder: Path,
 ) -> dict[str, object]:
     """The content of ``plait-manifest.json``.
 
     ``nonfinite`` has, by model reference, the tensors whose NaN and infinity were let through, ``overflows`` how many
-    elements of an output tensor became infinity, ``unused`` the tensors that the output is not made of, by reason.
+    elements of an output tensor became infinity, ``unused`` the tensors that the output is not made of, by reason,
+    ``rows`` those of which it has some rows only.
     ``folder`` has everything but index and config.
     """
     return {
@@ -66,6 +68,7 @@ def manifest_of(
                 "nonfinite": list(nonfinite.get(str(ref), ())),
                 "tensors": len(model.tensors),
                 "unused": list(unused.get(str(ref), ())),
+                "rows": list(rows.get(str(ref), ())),
             }
             for ref, model in models.items()
         ],

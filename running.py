@@ -23,7 +23,7 @@ from .loaders.positioned_io import FilePool
 from .loaders.shards import LeftShards
 from .loaders.writer import INDEX_FILE, ShardWriter, index_of
 from .manifest import manifest_of, overflow_warnings
-from .unused import unused_by_input
+from .unused import rows_by_input, unused_by_input
 from .verification import needed_bytes, verified
 
 if TYPE_CHECKING:
@@ -225,6 +225,7 @@ def _finish(
             nonfinite=nonfinite,
             overflows=overflows,
             unused=unused_by_input(merge),
+            rows=rows_by_input(merge),
             folder=folder.path,
         ),
     )

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .verification import VerifyReport
 
 SIDE_FILES_BYTES = 1 << 20
-"""What config, index, card and manifest take, about; tokenizer files are counted as they are."""
+"""What config, index, card and manifest take, about; all other files are counted as they are."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class MergePlan:
     @property
     def disk_needed_bytes(self) -> int:
         """Free disk that a run needs."""
-        return sum(shard.size_bytes for shard in self.shards) + SIDE_FILES_BYTES
+        return sum(shard.size_bytes for shard in self.shards) + self.side_files.size_bytes + SIDE_FILES_BYTES
 
     @property
     def tensors(self) -> int:

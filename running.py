@@ -185,11 +185,11 @@ def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
             f"down to {format_bytes(plan.minimum_bytes)}",
             plan.minimum_bytes,
         )
-    needed_bytes = merge.disk_needed_bytes - (folder.taken_bytes() if folder.goes_on else 0)
+    disk_bytes = merge.disk_needed_bytes - (folder.taken_bytes() if folder.goes_on else 0)
     free_bytes = free_disk_bytes(folder.out)
-    if free_bytes < needed_bytes:
+    if free_bytes < disk_bytes:
         raise OutputError(
-            f"{folder.out}: the merge needs {format_bytes(needed_bytes)} of disk, "
+            f"{folder.out}: the merge needs {format_bytes(disk_bytes)} of disk, "
             f"and {format_bytes(free_bytes)} are free"
         )
     # A file that is read or written past the page cache is open twice.

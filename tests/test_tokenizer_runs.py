@@ -190,3 +190,15 @@ def test_the_rows_that_a_model_lends_are_counted(family: Path) -> None:
     (said,) = [check.said for check in plait.verify(family / "out").checks if check.name == "inputs"]
     assert f"2 of {other_rows} rows of" in said
     assert f"{unused['tensors']} of them unused, and explained" in said
+
+
+@pytest.mark.parametrize("block", ["{source: union}", "{source: ft1}"])
+def test_the_disk_that_a_run_needs_counts_the_tokenizer(family: Path, block: str) -> None:
+    for name in ("base", "ft1"):  # as large as the tokenizers of large models
+        settings = json.loads((family / name / "tokenizer_config.json").read_text())
+        settings["chat_template"] = "{# " + "x" * 3_000_000 + " #}"
+        (family / name / "tokenizer_config.json").write_text(json.dumps(settings))
+    plan = plait.plan(write_recipe(family / "recipe.yml", RECIPE.format(block=block)))
+    plan.run(family / "out")
+    taken_bytes = sum(file.stat().st_size for file in (family / "out").iterdir())
+    assert taken_bytes <= plan.disk_needed_bytes <= taken_bytes + (2 << 20)

@@ -189,8 +189,7 @@ def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
     free_bytes = free_disk_bytes(folder.out)
     if free_bytes < disk_bytes:
         raise OutputError(
-            f"{folder.out}: the merge needs {format_bytes(disk_bytes)} of disk, "
-            f"and {format_bytes(free_bytes)} are free"
+            f"{folder.out}: the merge needs {format_bytes(disk_bytes)} of disk, and {format_bytes(free_bytes)} are free"
         )
     # A file that is read or written past the page cache is open twice.
     open_files = 2 * (len(merge.shards) + _INPUT_FILES) + _OTHER_FILES

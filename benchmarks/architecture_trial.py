@@ -76,7 +76,7 @@ class Outcome:
 
 def load(kind: Any, folder: Path) -> Loaded:
     """Load a folder as transformers does; every warning, logged or raised, and every weight not found is kept."""
-    with _overheard() as said:
+    with overheard() as said:
         model, info = kind.from_pretrained(folder, dtype="auto", output_loading_info=True)
     complaints = [f"{what}: {_few(found)}" for what, found in info.items() if found]
     lists = {name: len(module) for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)}
@@ -159,7 +159,7 @@ def _save_pair(name: str, folders: Sequence[Path]) -> list[dict[str, torch.Tenso
     """Save a model and a perturbed copy of it; gives what was saved."""
     model = build(name)
     saved = []
-    with _overheard():
+    with overheard():
         for folder in folders:
             model.save_pretrained(folder)
             saved.append({key: tensor.clone() for key, tensor in model.state_dict().items()})
@@ -288,7 +288,7 @@ def _mean(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def _overheard() -> Iterator[list[str]]:
+def overheard() -> Iterator[list[str]]:
     """Collects what transformers logs as a warning, and what Python warns of."""
     said: list[str] = []
 

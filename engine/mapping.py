@@ -244,16 +244,21 @@ class _Mapper:
                 )
 
     def heads(self, first: Slice, last: Slice, region: Region) -> Iterator[OutputTensor]:
-        """The head, where the last slice's model stores none and the output's is not the output's embedding."""
+        """The head, where the last slice's model stores none and the output's is not the output's embedding.
+
+        Of tied models, the output is tied, too, where a head of its own would not be all: where it has a bias, which
+        then has another name, or where an encoder and a decoder have the same embedding.
+        """
         donor = self.models[donor_of(self.recipe)]
         models = (donor, *first.models.values(), *last.models.values())
-        tied = first.models.keys() == last.models.keys() and all(map(is_tied, models))
+        names = [name for name in last.lead.model.aliases if region.holds(name)]
+        alone = len(names) == 1 and names[0].removesuffix("weight") + "bias" not in last.lead.model.tensors
+        tied = all(map(is_tied, models)) and (first.models.keys() == last.models.keys() or not alone)
         if tied or region.stack != donor.primary:
             return
         self.untied = is_tied(donor)
-        for name in last.lead.model.aliases:
-            if region.holds(name):
-                yield self.tensor(last, name, [name] * len(last.sources), name, 0.0)
+        for name in names:
+            yield self.tensor(last, name, [name] * len(last.sources), name, 0.0)
 
     def outside(self, part: Slice, region: Region, *, leading: bool) -> Iterator[OutputTensor]:
         """Tensors that are in no layer of the stack; those of other stacks come with the leading ones."""

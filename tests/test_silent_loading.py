@@ -74,7 +74,7 @@ def save(folder: Path, family: str, tokenizer: Tokenizer, extra_rows: int, seed:
     ids = {f"{name}_id": tokenizer.token_to_id(token) for name, token in special.items() if name != "unk_token"}
     if family == "t5":
         ids["decoder_start_token_id"] = ids["pad_token_id"]
-    ids = {key: None for key in ("bos_token_id", "eos_token_id", "pad_token_id")} | ids
+    ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")) | ids
     rows = tokenizer.get_vocab_size() + extra_rows
     config = AutoConfig.for_model(model_type, vocab_size=rows, **sizes, **ids)
     torch.manual_seed(seed)

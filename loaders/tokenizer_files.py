@@ -88,8 +88,8 @@ def _changed(document: Mapping[str, object], tokens: OutputTokens, path: Path) -
     for part in ("post_processor", "padding"):
         if part in document:
             changed[part] = _renumbered(document[part], tokens.ids, path)
-    for explicit in (False, True):
-        changed["model"] = model_with(model_of(document, path), tokens, explicit=explicit or bool(tokens.plain))
+    for joining in (tokens.plain, (*tokens.plain, *tokens.added)):
+        changed["model"] = model_with(model_of(document, path), tokens, joining)
         if ids_in(changed, path)[0] == tokens.ids:
             break
     else:

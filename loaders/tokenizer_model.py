@@ -12,7 +12,7 @@ from .input_files import check_depth
 from .json_stream import JsonStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from .tokenizer_union import OutputTokens
@@ -114,15 +114,14 @@ def _is_byte_level(document: Mapping[str, object]) -> bool:
     return False
 
 
-def model_with(model: Mapping[str, object], tokens: OutputTokens, *, explicit: bool) -> dict[str, object]:
-    """The model without what is cut, and with the new ordinary tokens; merges that make or use a cut token go too.
+def model_with(model: Mapping[str, object], tokens: OutputTokens, joining: Iterable[str]) -> dict[str, object]:
+    """The model without what is cut, and with the tokens that join it; merges that make or use a cut token go too.
 
-    ``explicit`` gives added tokens, too, a place in the vocabulary, so that they have the ids they are meant to have.
+    Added tokens need a place in the vocabulary only where they would not have the ids they are meant to have without.
     """
     found = dict(model)
     vocabulary, merges = found.get("vocab"), found.get("merges")
-    joining = [*tokens.plain, *tokens.added] if explicit else []
-    joining.sort(key=tokens.ids.__getitem__)
+    joining = sorted(joining, key=tokens.ids.__getitem__)
     if isinstance(vocabulary, dict):
         kept = {token: index for token, index in vocabulary.items() if tokens.ids.get(token) == index}
         found["vocab"] = kept | {token: tokens.ids[token] for token in joining}

@@ -10,8 +10,8 @@ import plait
 import pytest
 import torch
 import transformers
-from architecture_trial import overheard
 from merge_support import write_recipe
+from overheard import overheard
 from tokenizer_support import byte_level, unigram, with_byte_fallback, word_piece
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 

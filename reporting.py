@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 
     from .engine.execute import Callback
     from .engine.model import Model
+    from .engine.plan import Plan
     from .loaders.manifest_file import Manifest, RecordedFile
     from .merge import MergePlan
+    from .moving import Made
+    from .run_report import LeftOut
 
 REPORT_INPUT_BYTES = 1 << 10
 """What the report holds of an input's tensor until figures are put together."""
@@ -59,13 +62,84 @@ def report(
     not the one that was merged, UsageError, or PlanError where the bound is too small.
     """
     started = time.perf_counter()
+    planned = plan_report(out, maps=maps, headers_only=headers_only, memory=memory, workers=workers)
+    return planned.run(progress, started=started)
+
+
+def plan_report(
+    out: str | Path,
+    *,
+    maps: Mapping[str, str] | None = None,
+    headers_only: bool = False,
+    memory: str | int | None = None,
+    workers: int | None = None,
+    tile_elements: int | None = None,
+) -> Reporting:
+    """Do what needs no tensors, and plan the rest; ``tile_elements`` asks for tiles of about that size."""
     found = open_report(Path(out), maps or {}, headers_only=headers_only)
     if found.merge is None or headers_only:
-        return found
+        return Reporting(found, None)
     result = _result(found)
     if result is None:
-        return replace(found, notes=(*found.notes, _NO_RESULT))
-    return _measured(found, found.merge, result, memory, workers, progress, started)
+        return Reporting(replace(found, notes=(*found.notes, _NO_RESULT)), None)
+    made, left_out = made_from(found.merge, result)
+    planned = plan_measuring(
+        graph_of(made),
+        memory=memory,
+        workers=workers,
+        report_bytes=REPORT_INPUT_BYTES * sum(len(each.inputs) for each in made),
+        tile_elements=tile_elements,
+    )
+    return Reporting(found, _Reading(result, tuple(made), tuple(left_out), planned))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What is to be read for a report, and how."""
+
+    result: Model
+    made: tuple[Made, ...]
+    left_out: tuple[LeftOut, ...]
+    plan: Plan
+
+
+class Reporting:
+    """A report but for what the tensors tell; ``reading`` is None where they are not read."""
+
+    def __init__(self, found: RunReport, reading: _Reading | None) -> None:
+        self.found, self.reading = found, reading
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of the result and, as far as they are known, of the inputs."""
+        models = self.found.merge.models.values() if self.found.merge is not None else ()
+        return (self.found.folder, *(model.folder for model in models))
+
+    @property
+    def budget_bytes(self) -> int | None:
+        """The bound on memory, where there is one."""
+        return self.reading.plan.budget_bytes if self.reading is not None else None
+
+    def run(self, progress: Callback | None = None, *, started: float | None = None) -> RunReport:
+        """Read what is to be read. Raises InputError, also where a file has changed since its header was read."""
+        found, reading = self.found, self.reading
+        if reading is None or found.merge is None:
+            return found
+        started = time.perf_counter() if started is None else started
+        collected = Collected(reading.made)
+        final = measure(reading.plan, (*found.merge.models.values(), reading.result), collected.take, progress)
+        references = [each.reference for each in found.manifest.inputs]
+        return replace(
+            found,
+            measured=collected.measured(references, found.base, reading.left_out),
+            effort=Effort(
+                workers=reading.plan.workers,
+                bytes_read=final.bytes_read,
+                seconds=round(time.perf_counter() - started, 3),
+                predicted_peak_bytes=reading.plan.predicted_peak_bytes,
+                measured_peak_bytes=host.peak_resident_bytes(),
+            ),
+        )
 
 
 _NO_RESULT = "the result's own tensors are not there any more, so how far it moved cannot be told"
@@ -220,34 +294,3 @@ def _result(found: RunReport) -> Model | None:
     if what:
         raise InputError(f"{what.replace('was merged', 'the run wrote')}; plait verify {path} tells what is wrong")
     return open_model(found.folder, path)
-
-
-def _measured(
-    found: RunReport,
-    merge: MergePlan,
-    result: Model,
-    memory: str | int | None,
-    workers: int | None,
-    progress: Callback | None,
-    started: float,
-) -> RunReport:
-    made, left_out = made_from(merge, result)
-    collected = Collected(made)
-    planned = plan_measuring(
-        graph_of(made),
-        memory=memory,
-        workers=workers,
-        report_bytes=REPORT_INPUT_BYTES * sum(len(each.inputs) for each in made),
-    )
-    final = measure(planned, (*merge.models.values(), result), collected.take, progress)
-    return replace(
-        found,
-        measured=collected.measured([each.reference for each in found.manifest.inputs], found.base, left_out),
-        effort=Effort(
-            workers=planned.workers,
-            bytes_read=final.bytes_read,
-            seconds=round(time.perf_counter() - started, 3),
-            predicted_peak_bytes=planned.predicted_peak_bytes,
-            measured_peak_bytes=host.peak_resident_bytes(),
-        ),
-    )

@@ -187,6 +187,11 @@ class Measured:
     agreements: tuple[Agreement, ...]
     left_out: tuple[LeftOut, ...]
 
+    @property
+    def size_edges(self) -> tuple[float, ...]:
+        """Edges of the bins of `Sizes`; a first bin is below all of them, a last one above."""
+        return SIZE_EDGES
+
     def as_json(self) -> dict[str, object]:
         """One JSON object."""
         return {

@@ -21,7 +21,7 @@ def check_page(path: Path, *, inputs: Iterable[str] = ()) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}")
     if path.parent.resolve() in [Path(folder).resolve() for folder in inputs]:
-        raise UsageError(f"{path}: {path.parent} is a model that is compared; put the page somewhere else")
+        raise UsageError(f"{path}: {path.parent} is the folder of a model; put the page somewhere else")
 
 
 def write_page(path: Path, lines: Iterable[str]) -> None:

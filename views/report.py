@@ -60,6 +60,14 @@ def page(report: RunReport, width: int | None, *, verbose: bool) -> Iterator[Tex
         yield from _vectors(report.measured, marks, width)
         yield from _signs(report.measured, marks, width, verbose=verbose)
     yield from _moments(report, width)
+    if verbose and report.effort is not None:
+        effort = report.effort
+        peak = (
+            f"{format_bytes(effort.measured_peak_bytes)} at peak, {format_bytes(effort.predicted_peak_bytes)} predicted"
+        )
+        read = f"{format_bytes(effort.bytes_read)} read in {format_seconds(effort.seconds)}"
+        yield Text()
+        yield from facts([("this report", f"{read}; memory {peak}")], width)
 
 
 def _inputs(report: RunReport, marks: Legend, width: int | None) -> list[Text]:

@@ -88,7 +88,13 @@ class Sizes:
 
     def as_json(self) -> dict[str, object]:
         """One JSON object."""
-        return asdict(self) | {"elements": self.elements}
+        return {
+            "zeros": self.zeros,
+            "nonfinite": self.nonfinite,
+            "positive": list(self.positive),
+            "negative": list(self.negative),
+            "elements": self.elements,
+        }
 
 
 def sizes_of(counts: Sequence[int]) -> Sizes:

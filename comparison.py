@@ -18,10 +18,10 @@ from .pairing import Pair, Pairing, pair_up
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .engine.execute import Callback, Progress
     from .engine.graph import TensorSpec
     from .engine.model import Model
     from .engine.plan import Plan
+    from .engine.progress import Callback, Progress
 
 REPORT_TENSOR_BYTES = 3 << 10
 """What the report holds of a tensor, as a page or as JSON too: it adds up where experts make tens of thousands."""

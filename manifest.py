@@ -80,6 +80,7 @@ def manifest_of(
         "bytes_written": result.bytes_written,
         "predicted_peak_bytes": result.predicted_peak_bytes,
         "measured_peak_bytes": result.measured_peak_bytes,
+        "predicted_seconds": result.predicted_seconds,
         "seconds": result.seconds,
         "resumed": result.resumed,
         "warnings": list(result.warnings),

@@ -29,9 +29,9 @@ from .verification import verified
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .engine.execute import Callback, Progress
     from .engine.journal import Batch
     from .engine.model import StoredTensor
+    from .engine.progress import Callback, Progress
     from .loaders.shards import ShardState
     from .merge import MergePlan, MergeResult
 

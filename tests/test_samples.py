@@ -54,5 +54,6 @@ def test_a_run_writes_its_samples_into_the_manifest(tmp_path: Path) -> None:
     assert columns["bytes_read"][0] == 0
     assert columns["bytes_read"][-1] == result.bytes_read == 2 * 256 * 256 * 4
     assert columns["bytes_written"][-1] == 256 * 256 * 4
-    assert all(0 < held <= result.measured_peak_bytes for held in columns["resident_bytes"])
+    # The system counts pages in batches, so that its two figures are a little apart.
+    assert all(0 < held <= result.measured_peak_bytes + (4 << 20) for held in columns["resident_bytes"])
     assert manifest["resumed"] is False

@@ -102,7 +102,6 @@ def _split_up(ways: Mapping[Kind, list[Made]]) -> Iterator[Text]:
 
 def _each(run: Run, kinds: Mapping[Program, Kind]) -> Iterator[Text]:
     for layer in run.layers:
-        prefix = f"{layer.stack}.{layer.number}." if layer.stack is not None else ""
         for made in layer.tensors:
             shape, kind = str(list(made.island.spec.shape)), kinds[made.island.program]
-            yield Text.assemble(clean(prefix + made.name), (f"  {shape}  [{kind.number}]", "dim"))
+            yield Text.assemble(clean(layer.prefix + made.name), (f"  {shape}  [{kind.number}]", "dim"))

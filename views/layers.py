@@ -35,6 +35,11 @@ class Layer:
     tensors: tuple[Made, ...]
     given: tuple[tuple[str, int | None], ...]
 
+    @property
+    def prefix(self) -> str:
+        """What the names of its tensors begin with in the output."""
+        return f"{self.stack}.{self.number}." if self.stack is not None else ""
+
     def likeness(self, kinds: Mapping[Program, Kind]) -> object:
         """What layers must share to be one line, but for which layers of the models they take."""
         made = tuple((tensor.name, kinds[tensor.island.program].number) for tensor in self.tensors)
@@ -97,6 +102,12 @@ def runs(merge: MergePlan, kinds: Mapping[Program, Kind]) -> list[Run]:
         else:
             found.append([layer])
     return [Run(tuple(layers)) for layers in found]
+
+
+def alone(merge: MergePlan, tensor_name: str) -> Run:
+    """One output tensor as a run of its own, under its whole name. KeyError if the merge does not write it."""
+    made = Made(tensor_name, merge.plan.island_of(tensor_name))
+    return Run((_layer(None, 0, (made,), tuple(merge.compiled.mapping.stacks)),))
 
 
 def _continues(run: Sequence[Layer], layer: Layer, kinds: Mapping[Program, Kind]) -> bool:

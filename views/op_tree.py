@@ -103,18 +103,18 @@ def _parameters(kind: Kind, node_index: int, node: Node) -> Text:
     if node.op.kernel is None:
         return Text()  # a load's are the columns
     parts = [
-        f" {name}={_range(kind.values(node_index, name))}"
+        f" {name}={range_text(kind.values(node_index, name))}"
         for name, value in node.attrs
         if name not in _SAID_ELSEWHERE and not isinstance(value, torch.dtype)
     ]
     return Text("".join(parts))
 
 
-def _range(values: Sequence[object]) -> str:
+def range_text(values: Sequence[object]) -> str:
     """A value, or from the least to the largest of several; of lists, each place on its own."""
     if isinstance(values[0], tuple):
         places = zip(*(value for value in values if isinstance(value, tuple)), strict=True)
-        return "(" + ", ".join(_range(place) for place in places) + ")"
+        return "(" + ", ".join(range_text(place) for place in places) + ")"
     numbers = sorted({value for value in values if isinstance(value, (int, float))})
     if not numbers or isinstance(values[0], bool):
         return clean(str(values[0]))

@@ -18,7 +18,7 @@ from .graph_programs import programs_of, varying
 from .graph_tensors import tensor_values, timeline
 from .kinds import kind_by_program, kinds_of
 from .legend import letter
-from .totals import dtypes
+from .model_differences import dtypes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

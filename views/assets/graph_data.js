@@ -147,6 +147,11 @@ function svg(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** A long name that may be broken where its parts are, and elsewhere only if it must. */
+function breakable(name) {
+  return clean(name).split(/(?<=[._/-])/).flatMap((part, at) => (at ? [el("wbr"), part] : [part]));
+}
+
 /** A model's letter on its colour. */
 function markOf(graph, letter) {
   const model = graph.models.find((each) => each.mark === letter);

@@ -23,7 +23,7 @@ class Details {
   heading(item) {
     if (item.model) return [markOf(this.graph, item.model.mark), ` ${item.title}`];
     if (item.kind === "op") return [`${item.title} `, el("small", {}, "op")];
-    return [clean(item.kind === "tensor" ? this.graph.tensors.names[item.tensors[0]] : item.kind === "layer" || item.kind === "pattern" ? `${item.prefix}${item.kind === "layer" ? "*" : item.title}` : item.title)];
+    return breakable(item.kind === "tensor" ? this.graph.tensors.names[item.tensors[0]] : item.kind === "layer" || item.kind === "pattern" ? `${item.prefix}${item.kind === "layer" ? "*" : item.title}` : item.title);
   }
 
   // -------------------------------------------------------------------------------------------- pieces
@@ -48,7 +48,7 @@ class Details {
   }
 
   link(tensor, text) {
-    return el("button", { type: "button", class: "link", onclick: () => this.go(tensor) }, clean(text));
+    return el("button", { type: "button", class: "link", onclick: () => this.go(tensor) }, ...breakable(text));
   }
 
   /** A list of buttons, cut where it is long. */
@@ -61,8 +61,8 @@ class Details {
 
   /** Where stored tensors are; the name only where it is not `known`. */
   sources(reads, known = null) {
-    return el("ul", { class: "files" }, ...reads.map((read) => el("li", {}, markOf(this.graph, read.model), " ", el("span", { class: "break" }, clean(read.file)),
-      el("div", { class: "note break" }, read.name === known ? null : el("div", {}, clean(read.name)), `offset ${formatCount(read.offset)}`, read.bytes === undefined ? null : ` · ${formatCount(read.bytes)} B`))));
+    return el("ul", { class: "files" }, ...reads.map((read) => el("li", {}, markOf(this.graph, read.model), " ", el("span", {}, ...breakable(read.file)),
+      el("div", { class: "note break" }, read.name === known ? null : el("div", {}, ...breakable(read.name)), `offset ${formatCount(read.offset)}`, read.bytes === undefined ? null : ` · ${formatCount(read.bytes)} B`))));
   }
 
   marks(marks) {
@@ -179,16 +179,16 @@ class Details {
         ["dtype", write.dtype],
         ["space", write.space],
         ["written", this.size(tensors.bytes[tensor])],
-        ["into", clean(graph.shards[tensors.shard[tensor]].name)],
+        ["into", breakable(graph.shards[tensors.shard[tensor]].name)],
         ["at offset", formatCount(tensors.offset[tensor])],
         ["read", this.size(program.bytes_read)],
-        ["made by", kind ? kind.steps : null],
         ["device", program.device],
         ["arena", this.size(program.passes.reduce((most, pass) => Math.max(most, pass.arena_bytes), 0))],
         program.state_bytes ? ["kept between passes", this.size(program.state_bytes)] : null,
         program.working_bytes ? ["between passes, for a while", this.size(program.working_bytes)] : null,
         program.predicted_seconds ? ["predicted time", formatSeconds(program.predicted_seconds)] : null,
       ]),
+      kind ? this.part("How it is made", el("p", {}, kind.steps)) : null,
       this.part("Sources", tensors.firstRead[tensor] === tensors.firstRead[tensor + 1] ? el("p", { class: "note" }, "Nothing is read.")
         : this.sources(readsOf(graph, tensor).map((read, slot) => ({ ...read, bytes: Math.round(slots[slot] ?? 0) })), tensors.names[tensor])),
       numbered.length ? this.part("Parameters", this.table(["", "op", "values"], numbered.map((node) => {

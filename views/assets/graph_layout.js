@@ -15,7 +15,7 @@ function opLayout(program) {
     for (const node of program.nodes) {
       const [first, second] = opLines(node);
       const letters = Math.max(first.length * 1.2, second.length * 0.95);
-      flow.setNode(String(node.id), { width: Math.round(Math.min(Math.max(letters * 7 + 24, 84), 190)), height: second ? 42 : 30 });
+      flow.setNode(String(node.id), { width: Math.round(Math.min(Math.max(letters * 7 + 30, 84), 200)), height: second ? 42 : 30 });
     }
     for (const node of program.nodes) for (const source of new Set(node.inputs)) flow.setEdge(String(source), String(node.id));
     dagre.layout(flow);

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .engine.execute import Callback, Progress
     from .engine.graph import TensorGraph
     from .engine.model import Model, StoredTensor
     from .engine.plan import Plan
+    from .engine.progress import Callback, Progress
 
 
 def plan_measuring(

@@ -28,9 +28,9 @@ from .verification import refuse_unfinished
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .engine.execute import Callback
     from .engine.model import Model
     from .engine.plan import Plan
+    from .engine.progress import Callback
     from .loaders.manifest_file import Manifest, RecordedFile
     from .merge import MergePlan
     from .moving import Made

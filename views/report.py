@@ -15,6 +15,8 @@ from .graph_tree import graph_tree
 from .heat import heat_maps, scale_of
 from .heat_lines import RIGHT, cell_text, column_mark, columns_for, figures_row, legend, map_rows, titles
 from .kinds import kind_by_program, kinds_of
+from .layer_map import layer_map
+from .layers import runs
 from .layout import Row, clean, facts, heading, shorten, table, wrap
 from .legend import Legend
 from .report_facts import facts_of, moved, remarks, size, sizes, vectors_title
@@ -54,7 +56,10 @@ def page(report: RunReport, width: int | None, *, verbose: bool) -> Iterator[Tex
     if report.merge is not None:
         yield Text()
         kinds = kind_by_program(kinds_of(report.merge.plan.graph.islands))
-        yield from graph_tree(report.merge, kinds, marks, width, unfolded=False)
+        folded = runs(report.merge, kinds)
+        yield from graph_tree(folded, kinds, marks, width, unfolded=False)
+        yield Text()
+        yield from layer_map(report.merge, [layer for run in folded for layer in run.layers], marks, width)
     if report.measured is not None:
         yield from _movements(report.measured, marks, width, verbose=verbose)
         yield from _vectors(report.measured, marks, width)

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ..engine.units import format_bytes, format_seconds
+from . import graph_svg
 from .charts import Level, Line, binary_steps, over_time
 from .figure_tables import (
     DETAIL,
@@ -18,6 +19,7 @@ from .figure_tables import (
     table_head,
     tensors_table,
 )
+from .graph_document import document
 from .kinds import kind_by_program, kinds_of
 from .layers import runs
 from .legend import Legend
@@ -67,6 +69,7 @@ def page(report: RunReport) -> Iterator[str]:
     yield from _facts(report)
     yield from _models(report, marks)
     if report.merge is not None:
+        yield from _graph(report.merge)
         yield from _layers(report.merge, marks)
     if report.measured is not None:
         yield from _movements(report.measured, report.base, marks)
@@ -113,6 +116,14 @@ def _models(report: RunReport, marks: Marks) -> Iterator[str]:
             f"<td>{shown(movements.get(each.reference, ''))}</td></tr>"
         )
     yield "</tbody></table></div></section>"
+
+
+def _graph(merge: MergePlan) -> Iterator[str]:
+    """The recipe as a picture, in a tree of its own: its style is not the page's."""
+    yield "<section><h2>The recipe as a graph</h2>"
+    yield '<div class="wide picture" tabindex="0" role="group" aria-label="graph"><template shadowrootmode="open">'
+    yield from graph_svg.lines(document(merge), inside=True)
+    yield "</template></div></section>"
 
 
 def _layers(merge: MergePlan, marks: Marks) -> Iterator[str]:

@@ -13,6 +13,7 @@ _WIDTH, _HEIGHT = 380, 190
 """Units of a picture: about the pixels of a phone's width, so that letters keep their size there."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 24
+_TICK_ROOM = 34
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _STEPS = (1, 2, 2.5, 5, 10)
 
@@ -139,9 +140,11 @@ def _decades(exponents: range, start: float, each: float) -> Iterator[str]:
     low, high = exponents.start * math.log10(2), exponents.stop * math.log10(2)
     decades = range(math.ceil(low), math.floor(high) + 1)
     octaves = 1 / math.log10(2)
-    apart = max(1, math.ceil(34 / max(abs(each) * octaves, 1e-9)))
+    apart = max(1, math.ceil(_TICK_ROOM / max(abs(each) * octaves, 1e-9)))
     for decade in list(decades)[::-1][::apart]:
         x = start + each * (decade * octaves - exponents.start)
+        if abs(x - start) < _TICK_ROOM:  # the zero is there
+            continue
         sign = "−" if each < 0 else ""
         y = _HEIGHT - _BOTTOM
         yield f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{y}" y2="{y + 4}"/>'

@@ -37,12 +37,13 @@ def facts_of(report: RunReport) -> list[Fact]:
     run, manifest = report.manifest.run, report.manifest
     size_bytes = sum(shard.size_bytes or 0 for shard in manifest.shards)
     tensors = count(run.tensors, "tensor") if run.tensors is not None else UNKNOWN
+    said = [_predicted(_seconds, run.predicted_seconds), count(run.workers, "worker") if run.workers else ""]
     found = [
         Fact("method", report.method or UNKNOWN, count(len(manifest.inputs), "input")),
         Fact("result", tensors, f"{format_bytes(size_bytes)} in {count(len(manifest.shards), 'shard')}"),
         Fact("read", _bytes(run.bytes_read), count(run.passes, "pass", "passes") if run.passes else ""),
         Fact("written", _bytes(run.bytes_written), _rate(report)),
-        Fact("time", _seconds(run.seconds), _predicted(_seconds, run.predicted_seconds)),
+        Fact("time", _seconds(run.seconds), "; ".join(filter(None, said))),
         Fact(
             "memory",
             f"{_bytes(run.measured_peak_bytes)} at peak" if run.measured_peak_bytes else UNKNOWN,
@@ -50,8 +51,6 @@ def facts_of(report: RunReport) -> list[Fact]:
         ),
         Fact("seed", UNKNOWN if run.seed is None else str(run.seed)),
     ]
-    if run.workers is not None:
-        found.append(Fact("workers", str(run.workers)))
     if report.has_card:
         found.append(Fact(CARD, f"{report.folder}/README.md"))
     return found

@@ -76,7 +76,7 @@ def test_what_needs_no_inputs_is_told_when_they_are_gone(gone: str, out: Path, t
     assert "not there any more: family/ft2" in said
     assert "--map family/ft2=PATH" in said
     assert "dare_ties" in said
-    assert "MiB at peak" in said
+    assert "peak memory" in said
     assert "memory " in said
     finished = in_a_process("report", out, "--html", tmp_path / "page.html", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr

@@ -44,11 +44,7 @@ def facts_of(report: RunReport) -> list[Fact]:
         Fact("read", _bytes(run.bytes_read), count(run.passes, "pass", "passes") if run.passes else ""),
         Fact("written", _bytes(run.bytes_written), _rate(report)),
         Fact("time", _seconds(run.seconds), "; ".join(filter(None, said))),
-        Fact(
-            "memory",
-            f"{_bytes(run.measured_peak_bytes)} at peak" if run.measured_peak_bytes else UNKNOWN,
-            _predicted(_bytes, run.predicted_peak_bytes),
-        ),
+        Fact("peak memory", _bytes(run.measured_peak_bytes), _predicted(_bytes, run.predicted_peak_bytes)),
         Fact("seed", UNKNOWN if run.seed is None else str(run.seed)),
     ]
     if report.has_card:

@@ -19,6 +19,7 @@ from .figure_tables import (
     table_head,
     tensors_table,
 )
+from .figures import cosine, percent
 from .graph_document import document
 from .kinds import kind_by_program, kinds_of
 from .layers import runs
@@ -103,18 +104,19 @@ def _facts(report: RunReport) -> Iterator[str]:
 
 
 def _models(report: RunReport, marks: Marks) -> Iterator[str]:
-    movements = {each.reference: moved(each) for each in report.measured.movements} if report.measured else {}
-    yield f"<section><h2>Inputs</h2>{WIDE}<table><caption>What the result was made of</caption>"
-    yield table_head("input", "", "tensors", "size", "the result's distance from it") + "<tbody>"
+    totals = {each.reference: each.total for each in report.measured.movements} if report.measured else {}
+    yield f"<section><h2>Inputs</h2>{WIDE}<table><caption>What the result was made of, and how far it is from each"
+    yield "</caption>" + table_head("input", "relative L2", "cosine", "changed", "tensors", "size") + "<tbody>"
     for each in report.manifest.inputs:
-        role = "base" if each.reference == report.base else ""
-        size = format_bytes(each.size_bytes) if each.size_bytes is not None else ""
-        tensors = "" if each.tensors is None else str(each.tensors)
-        yield (
-            f'<tr><th scope="row">{marks(each.reference)} {shown(each.reference)}</th><td>{role}</td>'
-            f'<td class="number">{tensors}</td><td class="number">{size}</td>'
-            f"<td>{shown(movements.get(each.reference, ''))}</td></tr>"
-        )
+        total = totals.get(each.reference)
+        cells = ["", "", ""]
+        if total is not None:
+            cells = [percent(total.relative_l2), cosine(total.cosine), percent(total.changed_share)]
+        cells.append("" if each.tensors is None else str(each.tensors))
+        cells.append("" if each.size_bytes is None else format_bytes(each.size_bytes))
+        role = ' <span class="soft">base</span>' if each.reference == report.base else ""
+        numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+        yield f'<tr><th scope="row">{marks(each.reference)} {shown(each.reference)}{role}</th>{numbers}</tr>'
     yield "</tbody></table></div></section>"
 
 

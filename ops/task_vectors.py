@@ -95,9 +95,10 @@ def delta_histogram(
     result[0], result[1] = zeros, by_sign[:, -1].sum()
     by_sign[:, -1] = 0
     by_sign[0, 0], by_sign[1, 0] = subnormal, tiny - subnormal
-    bins = np.clip(np.arange(exponents) - (exponents // 2 - 1) - LOWEST_EXPONENT + 1, 0, SIZE_BINS - 1)
+    first = LOWEST_EXPONENT + exponents // 2 - 1  # the code of the lowest edge
+    stop = first + SIZE_BINS - 2
     for counts, own in zip(by_sign, (result[2 : 2 + SIZE_BINS], result[2 + SIZE_BINS :]), strict=True):
-        np.add.at(own, bins, counts)
+        own[0], own[1:-1], own[-1] = counts[:first].sum(), counts[first:stop], counts[stop:].sum()
 
 
 # ------------------------------------------------------------------------------------------------ signs

@@ -44,19 +44,19 @@ def page(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose: 
     kinds = kinds_of(merge.plan.graph.islands)
     by_program = kind_by_program(kinds)
     folded = runs(merge, by_program)
-    for part in (
+    parts = (
         _title(merge, width),
         models(merge, legend, width, verbose=verbose),
         graph_tree(folded, by_program, legend, width, unfolded=verbose),
         list(layer_map(merge, [layer for run in folded for layer in run.layers], legend, width)),
         list(totals(merge, width, free_disk_bytes=free_disk_bytes, verbose=verbose)),
         list(_ops(merge, kinds, legend, width, verbose=verbose)),
-    ):
-        yield from part
-        if part:
+        [line for each in merge.warnings for line in warning(each, width)],
+    )
+    for part in parts:
+        if part is not parts[0] and part:
             yield Text()
-    for each in merge.warnings:
-        yield from warning(each, width)
+        yield from part
 
 
 def _title(merge: MergePlan, width: int | None) -> list[Text]:

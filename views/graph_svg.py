@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..engine.units import format_bytes, format_count
+from ..engine.units import format_bytes, format_count, format_seconds
 from . import svg
 from .graph_drawing import main_kinds
 from .graph_map import WIDTH as MAP_WIDTH
@@ -94,7 +94,7 @@ def _about(document: Mapping[str, Any]) -> str:
 def _head(document: Mapping[str, Any]) -> Iterator[str]:
     recipe = document["recipe"]
     if document["tensor"] is not None:
-        yield svg.text(_MARGIN, 56, svg.shortened(document["tensor"], 96), "title ink")
+        yield svg.text(_MARGIN, 56, svg.shortened(document["tensor"], 84), "title ink")
         yield svg.text(_MARGIN, 80, f"{recipe['method']}: {recipe['summary']}", "soft")
     else:
         yield svg.text(_MARGIN, 56, recipe["method"], "title ink")
@@ -139,7 +139,7 @@ def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "", f"in {count(len(document['shards']), 'shard')}"
     peak, budget = format_bytes(totals["predicted_peak_bytes"]), format_bytes(totals["budget_bytes"])
     yield "memory", f"{peak} of {budget} allowed"
-    yield "workers", str(totals["workers"])
+    yield "time", f"about {format_seconds(totals['predicted_seconds'])} with {count(totals['workers'], 'worker')}"
     yield "seed", str(document["recipe"]["seed"])
 
 
@@ -154,7 +154,7 @@ class _Part:
 
 
 def _heading(part: _Part) -> Iterator[str]:
-    yield svg.text(0, 0, part.heading, "strong ink")
+    yield svg.text(0, 0, svg.shortened(part.heading, 150), "strong ink")
     yield svg.text(0, 19, part.notes, "small soft")
 
 
@@ -192,7 +192,7 @@ def _op_graphs(document: Mapping[str, Any], numbers: Mapping[str, int]) -> Itera
             drawn = op_picture(program, kind["reads"], example=kind["example"], varies=kind["varies"], numbers=numbers)
             yield _Part(f"[{kind['number']}]  {kind['steps']}", f"{example} · {_notes(program)}", drawn)
         elif same is not None:
-            yield _Part(f"[{kind['number']}]  as [{same['number']}], with other numbers", example)
+            yield _Part(f"[{kind['number']}]  as [{same['number']}], but for types or numbers", example)
         else:
             yield _Part(f"[{kind['number']}]  {kind['steps']}", example)
 

@@ -131,6 +131,7 @@ def beside(label: Text, picture: Text, words: str, width: int | None, *, first: 
         line = Text.assemble(line, " " * GAP, picture)
         at += columns + GAP
         if width is not None and width - at < min(_LEAST_WORDS, len(words)):
+            line.rstrip()
             yield cut(line, width)
             line, at = Text(), first + GAP
     for index, part in enumerate(wrap(words, None if width is None else max(width - at, 8))):

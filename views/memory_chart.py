@@ -53,7 +53,7 @@ def _gauge(plan: Plan, columns: int) -> tuple[Text, str]:
     bar = Text("".join(shade * size for shade, size in zip(_SHADES, sizes, strict=True)))
     bar.append(_FREE * (columns - sum(sizes)), "dim")
     said = [f"{shade} {words}" for shade, (size_bytes, words) in zip(_SHADES, parts, strict=True) if size_bytes]
-    return bar, "  ".join(words.replace(" ", "\u00a0") for words in said)
+    return bar, "  ".join(words.replace(" ", "\u00a0", 2) for words in said)
 
 
 def peak_words(plan: Plan, moments: list[Moment]) -> str:

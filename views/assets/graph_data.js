@@ -51,7 +51,8 @@ function unpack(data) {
       readFile: Uint32Array.from(reads.file),
       readName: reads.name,
       files: columns.files,
-      sameAs: new Map(columns.same_as),
+      sameAs: new Map(columns.same_as.filter(([, other]) => typeof other === "number")),
+      sameName: new Map(columns.same_as.filter(([, other]) => typeof other === "string")),
     },
     timeline: { ...data.timeline, done },
   };

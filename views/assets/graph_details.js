@@ -41,8 +41,8 @@ class Details {
 
   part(title, ...content) { return el("section", {}, el("h3", {}, title), ...content); }
 
-  table(heads, rows) {
-    return el("div", { class: "wide" }, el("table", {},
+  table(heads, rows, kind = "") {
+    return el("div", { class: `wide ${kind}` }, el("table", {},
       el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, ...rows.map((cells) => el("tr", {}, ...cells.map((cell) => el("td", {}, ...[cell].flat())))))));
   }
@@ -70,8 +70,9 @@ class Details {
   }
 
   shardsOf(shards) {
-    if (shards.size > 4) return `${shards.size} shards`;
-    return [...shards.keys()].sort((a, b) => a - b).map((number) => clean(this.graph.shards[number].name)).join(", ");
+    const numbers = [...shards.keys()].sort((a, b) => a - b);
+    if (numbers.length === 1) return breakable(this.graph.shards[numbers[0]].name);
+    return numbers.length > 6 ? `${numbers.length} of ${this.graph.shards.length}` : `${numbers.map((number) => number + 1).join(", ")} of ${this.graph.shards.length}`;
   }
 
   ways(numbers) {
@@ -143,6 +144,7 @@ class Details {
 
   group(item) {
     const { groups, parts = [] } = item;
+    const depth = item.kind === "group" ? depthRows(this.tree, item) : [];
     return [
       this.facts([
         ["tensors", formatCount(item.tensors.length)],
@@ -150,9 +152,10 @@ class Details {
         item.marks.size ? ["reads once", this.marks(item.marks)] : null,
         item.shards.size ? ["shards", this.shardsOf(item.shards)] : null,
       ]),
-      groups ? this.part("From", this.table(["output", "models and layers"], (parts.length ? parts : groups).slice(0, MOST_ROWS).map((group) => [clean(group.title),
-        group.from.flatMap((given) => [el("span", { class: "given" }, markOf(this.graph, given.model), ` ${given.layers}`), " "])])),
+      groups ? this.part("From", this.table(["output", "models and layers"], (parts.length ? parts : [{ title: item.title, from: givenOf(this.tree, item).map(({ mark, layers }) => ({ model: mark, layers })) }]).map((group) => [clean(group.title),
+        group.from.flatMap((given) => [el("span", { class: "given" }, markOf(this.graph, given.model), ` ${given.layers}`), " "])]), "from"),
         parts.length ? el("p", { class: "note" }, `${groups[0].times} times, each time further on`) : null) : null,
+      depth.length ? this.part("Parameters, layer by layer", el("ul", { class: "files" }, ...depth)) : null,
       item.kinds ? this.part("How it is made", this.ways(item.kinds)) : null,
       item.kind !== "group" ? this.part("Tensors", this.list(item.tensors, (tensor) => this.graph.tensors.names[tensor].slice((item.prefix ?? "").length))) : null,
     ];
@@ -171,8 +174,7 @@ class Details {
     const equal = [first, ...[...tensors.sameAs].filter(([, of]) => of === first).map(([other]) => other)].filter((other) => other !== tensor);
     const slots = tree.slotBytes(tensors.program[tensor]);
     const numbered = program.nodes.filter((node) => Object.keys(node.attrs).length);
-    const tints = tintsOf(tree, item);
-    const modelOf = (node) => graph.models.find((model) => model.colour === tints[node.id]);
+    const models = modelsOfOps(tree, item);
     return [
       this.facts([
         ["shape", write.shape.join(" × ") || "scalar"],
@@ -182,6 +184,7 @@ class Details {
         ["into", breakable(graph.shards[tensors.shard[tensor]].name)],
         ["at offset", formatCount(tensors.offset[tensor])],
         ["read", this.size(program.bytes_read)],
+        ["same as", tensors.sameName.has(tensor) ? breakable(tensors.sameName.get(tensor)) : null],
         ["device", program.device],
         ["arena", this.size(program.passes.reduce((most, pass) => Math.max(most, pass.arena_bytes), 0))],
         program.state_bytes ? ["kept between passes", this.size(program.state_bytes)] : null,
@@ -192,8 +195,8 @@ class Details {
       this.part("Sources", tensors.firstRead[tensor] === tensors.firstRead[tensor + 1] ? el("p", { class: "note" }, "Nothing is read.")
         : this.sources(readsOf(graph, tensor).map((read, slot) => ({ ...read, bytes: Math.round(slots[slot] ?? 0) })), tensors.names[tensor])),
       numbered.length ? this.part("Parameters", this.table(["", "op", "values"], numbered.map((node) => {
-        const model = modelOf(node);
-        return [model ? markOf(graph, model.mark) : "", node.op, Object.entries(node.attrs).map(([name, value]) => `${name} ${formatValue(value)}`).join(", ")];
+        const mark = models[node.id];
+        return [mark ? markOf(graph, mark) : "", node.op, Object.entries(node.attrs).map(([name, value]) => `${name} ${formatValue(value)}`).join(", ")];
       }))) : null,
       this.part(counted(program.passes.length, "pass", "passes"), this.table(["", "reads", "tile", "arena", ""], program.passes.map((pass, number) => [
         String(number + 1), formatBytes(pass.bytes_read), `${formatCount(pass.tile_elements)} el.`, formatBytes(pass.arena_bytes),
@@ -204,7 +207,6 @@ class Details {
 
   op(item) {
     const { node, program } = item;
-    const passes = program.passes.flatMap((pass, number) => (pass.nodes.includes(node.id) ? [number + 1] : []));
     const reads = readsOf(this.graph, item.tensors[0]);
     return [
       this.facts([
@@ -215,7 +217,7 @@ class Details {
         ["locality", node.locality],
         node.bytes === null ? null : [node.op === "write" ? "writes" : "reads", this.size(node.bytes)],
         ...Object.entries(node.attrs).map(([name, value]) => [name, Array.isArray(value) || typeof value !== "number" ? formatValue(value) : String(value)]),
-        ["in passes", passes.join(", ") || null],
+        ["in passes", passesOf(program, node) || null],
         ["takes", node.inputs.map((source) => program.nodes[source].op).join(", ") || null],
       ]),
       node.slots.length ? this.part("Source", this.sources(node.slots.map((slot) => reads[slot]))) : null,

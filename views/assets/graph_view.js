@@ -20,7 +20,7 @@ class View {
     this.selected = null;
     this.moment = null;
     this.whole = false;
-    this.size = ROOMY;
+    this.size = sizeFor(canvas.clientWidth, tree.groups.length);
     this.place();
   }
 
@@ -81,7 +81,7 @@ class View {
     }
     for (const [id, node] of this.shown) if (wanted.get(id) !== node) node.remove();
     this.shown = wanted;
-    this.nodes.classList.toggle("narrow", this.size === NARROW);
+    this.nodes.classList.toggle("narrow", Boolean(this.size.narrow));
     this.drawEdges(lit, shifts);
     this.drawCrumbs(shifts[1]);
   }
@@ -103,7 +103,7 @@ class View {
   node(item, box) {
     const kept = this.shown.get(item.id);
     if (kept && kept.plaitOpen === box.open && kept.plaitSize === this.size) return kept;
-    const made = nodeOf(this.tree, item, box.open, this.size === NARROW);
+    const made = nodeOf(this.tree, item, box.open, this.size);
     made.plaitOpen = box.open;
     made.plaitSize = this.size;
     if (kept && kept.contains(document.activeElement)) queueMicrotask(() => made.focus({ preventScroll: true }));
@@ -157,8 +157,8 @@ class View {
   }
 }
 
-/** For each op of a tensor the colour of the only model that it depends on, besides the base; null where there are several. */
-function tintsOf(tree, item) {
+/** For each op of a tensor the mark of the only model that it depends on, besides the base; null where there are several. */
+function modelsOfOps(tree, item) {
   const { graph } = tree;
   const reads = readsOf(graph, item.tensors[0]);
   const base = graph.models.find((model) => model.base)?.mark;
@@ -170,6 +170,11 @@ function tintsOf(tree, item) {
   }
   return from.map((marks) => {
     const own = marks.size > 1 ? [...marks].filter((mark) => mark !== base) : [...marks];
-    return own.length === 1 ? graph.models.find((model) => model.mark === own[0])?.colour : null;
+    return own.length === 1 ? own[0] : null;
   });
+}
+
+/** The same as colours. */
+function tintsOf(tree, item) {
+  return modelsOfOps(tree, item).map((mark) => mark && tree.graph.models.find((model) => model.mark === mark)?.colour);
 }

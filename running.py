@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,8 @@ from .engine.execute import execute
 from .engine.journal import Finished, Journal
 from .engine.recorder import Recorder, batch_of
 from .engine.resumption import finished_by, kept_bytes, remaining, share_of, trusted
-from .engine.samples import Sample, Samples
-from .engine.units import format_bytes
+from .engine.timing import Profiler
+from .engine.units import MIB, align_up, format_bytes
 from .identity import identity_of, read_earlier, refuse_changed
 from .loaders.card import render_card
 from .loaders.folder import OutputFolder, free_disk_bytes
@@ -23,8 +24,10 @@ from .loaders.positioned_io import FilePool
 from .loaders.shards import LeftShards
 from .loaders.writer import INDEX_FILE, ShardWriter, index_of
 from .manifest import manifest_of, overflow_warnings
-from .unused import unused_by_input
-from .verification import verified
+from .profiling import profiled
+from .unused import rows_by_input, unused_by_input
+from .verification import needed_bytes, verified
+from .watching import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from .engine.journal import Batch
     from .engine.model import StoredTensor
     from .engine.progress import Callback, Progress
+    from .engine.samples import Samples
     from .loaders.shards import ShardState
     from .merge import MergePlan, MergeResult
 
@@ -50,15 +54,22 @@ def run_merge(
     resume: bool,
     allow_nonfinite: bool,
     verify: bool = False,
+    profile: bool = False,
     progress: Callback | None,
 ) -> MergeResult:
     """Carry out a plan; see MergePlan.run."""
     started = time.perf_counter()
+    if verify and not merge.plan.afterwards_bytes:
+        merge = _with_room_to_verify(merge)
+    check_seconds = merge.plan.bytes_written / merge.rates.check_bytes if verify else 0.0
+    watch = Watch(progress, predicted_seconds=merge.predicted_seconds, check_seconds=check_seconds)
+    profiler = Profiler() if profile else None
     inputs = {Path(model.folder) for model in merge.models.values()}
     with OutputFolder(out, overwrite=overwrite, resume=resume, inputs=inputs) as folder:
         work = _Work(merge, folder, allow_nonfinite=allow_nonfinite)
         try:
-            final = work.fill(progress)
+            final = work.fill(watch, profiler)
+            watch.enter("finish")
             nonfinite = work.nonfinite
             overflows = work.overflows
             work.warnings += overflow_warnings(merge.plan, overflows)
@@ -70,14 +81,30 @@ def run_merge(
                 nonfinite=nonfinite,
                 warnings=work.warnings,
             )
-            _finish(merge, folder, result, nonfinite, overflows, work.samples, allow_nonfinite=allow_nonfinite)
+            _finish(merge, folder, result, nonfinite, overflows, watch.samples, allow_nonfinite=allow_nonfinite)
         except KeyboardInterrupt as interruption:
             raise (Interrupted(work.kept_share) if work.began else interruption) from None
         except PlaitError as error:
             if work.began and error.may_go_on:
                 error.kept_share = work.kept_share
             raise
-        return verified(folder, result, progress) if verify else result
+        watch.enter("verify")
+        if profiler is not None:
+            result = profiled(folder, merge.plan, profiler, watch, work.flush_seconds, result)
+        return verified(folder, result, watch.verifying) if verify else result
+
+
+def _with_room_to_verify(merge: MergePlan) -> MergePlan:
+    """A plan that was made without a verification, and one counted in. PlanError where that is more than allowed."""
+    plan = replace(merge.plan, afterwards_bytes=needed_bytes(merge.tensors))
+    if plan.predicted_peak_bytes > plan.budget_bytes:
+        enough_bytes = align_up(plan.predicted_peak_bytes, MIB)
+        raise PlanError(
+            f"with the output's verification this needs {enough_bytes // MIB}MiB of memory, and "
+            f"{format_bytes(plan.budget_bytes)} are allowed; allow more, or verify the output afterwards",
+            enough_bytes,
+        )
+    return replace(merge, plan=plan)
 
 
 class _Work:
@@ -87,8 +114,8 @@ class _Work:
         self.merge, self.folder = merge, folder
         self.began = False
         self.bytes_written = 0
+        self.flush_seconds = 0.0
         self.warnings: list[str] = []
-        self.samples = Samples()
         self._identity = identity_of(merge, allow_nonfinite=allow_nonfinite)
         self._let_through: set[StoredTensor] | None = set() if allow_nonfinite else None
         self._finished = Finished()
@@ -112,15 +139,9 @@ class _Work:
         islands, counts = self.merge.plan.graph.islands, self._finished.overflows
         return {name: counts[position] for position in sorted(counts) for name in islands[position].outputs}
 
-    def fill(self, progress: Callback | None) -> Progress:
+    def fill(self, watch: Watch, profiler: Profiler | None) -> Progress:
         """Write the shards, or what they lack."""
         merge, folder, plan = self.merge, self.folder, self.merge.plan
-
-        def watch(now: Progress) -> None:
-            self._sample(now.seconds, now.bytes_read, now.bytes_written)
-            if progress is not None:
-                progress(now)
-
         batches: list[Batch] = []
         if folder.goes_on:
             batches.append(self._take_up(read_earlier(folder.journal, self._identity)))
@@ -139,15 +160,24 @@ class _Work:
             ):
                 writer.keep(kept_bytes(plan, left))
                 recorder = Recorder(journal, plan, writer, self._finished, self._let_through)
-                self._sample(0.0, 0, 0)
-                final = execute(plan, files, writer, watch, let_through=self._let_through, left=left, recorder=recorder)
+                watch.enter("tensors")
+                final = execute(
+                    plan,
+                    files,
+                    writer,
+                    watch.tensors,
+                    let_through=self._let_through,
+                    left=left,
+                    recorder=recorder,
+                    rates=merge.rates,
+                    timed=profiler.worker if profiler is not None else None,
+                )
+                self.flush_seconds = recorder.flush_seconds
+                watch.enter("flush")
                 writer.finish()
                 self.bytes_written = writer.bytes_written
         refuse_changed(merge.models.values())
         return final
-
-    def _sample(self, seconds: float, bytes_read: int, bytes_written: int) -> None:
-        self.samples.add(Sample(seconds, bytes_read, bytes_written, host.resident_bytes()))
 
     def _take_up(self, batches: Sequence[Batch]) -> Batch:
         """See what an interrupted run has finished that is still on disk; the same as one batch."""
@@ -179,12 +209,11 @@ def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
             f"down to {format_bytes(plan.minimum_bytes)}",
             plan.minimum_bytes,
         )
-    needed_bytes = merge.disk_needed_bytes - (folder.taken_bytes() if folder.goes_on else 0)
+    disk_bytes = merge.disk_needed_bytes - (folder.taken_bytes() if folder.goes_on else 0)
     free_bytes = free_disk_bytes(folder.out)
-    if free_bytes < needed_bytes:
+    if free_bytes < disk_bytes:
         raise OutputError(
-            f"{folder.out}: the merge needs {format_bytes(needed_bytes)} of disk, "
-            f"and {format_bytes(free_bytes)} are free"
+            f"{folder.out}: the merge needs {format_bytes(disk_bytes)} of disk, and {format_bytes(free_bytes)} are free"
         )
     # A file that is read or written past the page cache is open twice.
     open_files = 2 * (len(merge.shards) + _INPUT_FILES) + _OTHER_FILES
@@ -221,6 +250,7 @@ def _finish(
             overflows=overflows,
             unused=unused_by_input(merge),
             samples=samples,
+            rows=rows_by_input(merge),
             folder=folder.path,
         ),
     )

@@ -196,8 +196,12 @@ def test_a_kernel_gets_one_table_that_is_updated(
         for second in range(3):
             callback(at(second))
     assert len(shown) == 1
-    assert len(updated) == 2
-    assert "2%" in updated[-1]
+    assert len(updated) == 3
+    assert "2%" in updated[1]
+    # The last state stays below the cell.
+    assert "100%" in updated[2]
+    assert "✓ tensors  ✓ flush, index, card  ✓ verify" in updated[2]
+    assert " left" not in updated[2]
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
     # A shell on a terminal is none.

@@ -60,6 +60,8 @@ class RunProgress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        if self._table is not None and kind is None:  # it stays, so its last state is that of the end
+            self._table.show(rows(self._pace, over=True), 1.0)
 
     def __call__(self, progress: Progress) -> None:
         """Show one state of the run."""
@@ -107,10 +109,11 @@ def workers(pace: Pace) -> str:
     return f"{pace.busy_workers:.1f} of {pace.now.workers} workers busy" if pace.now.workers else ""
 
 
-def stages(pace: Pace) -> str:
-    """The stages of the run, and how far the one that is under way is."""
+def stages(pace: Pace, *, over: bool = False) -> str:
+    """The stages of the run, and which one is under way, or all of them where it is over."""
     now = pace.now
     under_way = now.stages.index(now.stage) if now.stage in now.stages else 0
+    under_way = len(now.stages) if over else under_way
     said = []
     for index, stage in enumerate(now.stages):
         mark = "✓ " if index < under_way else "· " if index > under_way else "→ "
@@ -126,16 +129,16 @@ def tensors(pace: Pace) -> str:
     return done + (f" ({', '.join(parts)})" if len(parts) > 1 else "")
 
 
-def rows(pace: Pace) -> list[tuple[str, str]]:
-    """The figures by name, for a table."""
+def rows(pace: Pace, *, over: bool = False) -> list[tuple[str, str]]:
+    """The figures by name, for a table; those of the end where the run is over."""
     busy = [("workers", workers(pace))] if pace.now.workers else []
     return [
-        ("stage", stages(pace)),
+        ("stage", stages(pace, over=over)),
         ("tensors", tensors(pace)),
         ("bytes", moved(pace)),
         ("memory", memory(pace).removeprefix("memory ")),
         *busy,
-        ("time", f"{format_seconds(pace.now.seconds)} so far, {time_left(pace)}"),
+        ("time", f"{format_seconds(pace.now.seconds)}{'' if over else f' so far, {time_left(pace)}'}"),
     ]
 
 

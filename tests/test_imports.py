@@ -31,8 +31,18 @@ DEFINITIONS = frozenset(
 
 OPS_MAY_IMPORT = frozenset({"errors", "graph", "methoddef", "opdef", "panels", "row_map", "units"})
 LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "rates", "recipe", "suggest", "units", "vocabulary"})
-VIEWS_MAY_IMPORT = DEFINITIONS | {"plan", "profile", "progress", "reading", "simulate", "tiling", "trial"}
-"""A merge's plan and its replay, how far a run is and what it took, a method's cost."""
+VIEWS_MAY_IMPORT = DEFINITIONS | {
+    "mapping",
+    "plan",
+    "profile",
+    "progress",
+    "reading",
+    "simulate",
+    "tiling",
+    "time_model",
+    "trial",
+}
+"""A merge's map, its plan, its replay and its time, how far a run is and what it took, a method's cost."""
 
 LIBRARIES = {
     # What a room needs beyond Python itself, torch and numpy. Formats belong to loaders, the screen to views.

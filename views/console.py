@@ -18,8 +18,10 @@ _PLAIN_LETTERS = str.maketrans(
         "├": "|",
         "└": "`",
         "│": "|",
+        "─": "-",
         "–": "-",
         "…": "~",
+        "↓": "v",
         "→": ">",
         "×": "x",
         "Δ": "D",
@@ -31,13 +33,23 @@ _PLAIN_LETTERS = str.maketrans(
         "▒": ":",
         "▓": "#",
         "█": "@",
+        "▁": ".",
+        "▂": ",",
+        "▃": "-",
+        "▄": "=",
+        "▅": "+",
+        "▆": "o",
+        "▇": "#",
         "∞": "~",
         "≤": "<",
         "‖": "|",
         "\u00a0": " ",
     }
 )
-"""For a stream whose encoding has none of these, such as a pipe on some systems: one letter each, so columns stay."""
+"""For a stream that cannot show them, such as a pipe or an old console on some systems: one letter each, so columns
+stay."""
+
+_DRAWN_WITH = "".join(map(chr, _PLAIN_LETTERS))
 
 
 class _Console(Console):
@@ -62,20 +74,25 @@ def width_of(console: Console) -> int | None:
 
 
 def print_lines(console: Console, lines: Iterable[Text]) -> None:
-    """Print lines as they are: nothing is wrapped, padded or read as markup."""
+    """Print lines as they are: nothing is wrapped, padded or read as markup.
+
+    Where one of the letters that pages draw with cannot be shown, none is: a picture and its legend stay alike.
+    """
+    plain = console.legacy_windows or not _can_show(console, _DRAWN_WITH)
     for line in lines:
-        line.plain = showable(console, line.plain)
+        line.plain = _shown(console, line.plain, plain)
         # Soft wrapping is rich's word for leaving lines alone.
         console.print(line, soft_wrap=True)
 
 
 def showable(console: Console, text: str) -> str:
     """A text in letters that a console has, as many as before."""
-    try:
-        text.encode(console.encoding)
-    except UnicodeEncodeError:
-        return text.translate(_PLAIN_LETTERS).encode(console.encoding, "replace").decode()
-    return text
+    return _shown(console, text, console.legacy_windows or not _can_show(console, _DRAWN_WITH))
+
+
+def _shown(console: Console, text: str, plain: bool) -> str:
+    text = text.translate(_PLAIN_LETTERS) if plain else text
+    return text if _can_show(console, text) else text.encode(console.encoding, "replace").decode(console.encoding)
 
 
 def warn(console: Console, text: str) -> None:
@@ -88,6 +105,14 @@ def warning(text: str, width: int | None) -> list[Text]:
     first, *rest = wrap(f"warning: {clean(text)}", width, indent=2)
     label, said = first[:8], first[8:]
     return [Text.assemble((label, "yellow"), said), *map(Text, rest)]
+
+
+def _can_show(console: Console, text: str) -> bool:
+    try:
+        text.encode(console.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _console(*, stderr: bool) -> Console:

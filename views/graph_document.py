@@ -18,7 +18,7 @@ from .graph_programs import programs_of, varying
 from .graph_tensors import tensor_values, timeline
 from .kinds import kind_by_program, kinds_of
 from .legend import letter
-from .totals import dtypes
+from .model_differences import dtypes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +110,7 @@ def head(made: Draft, *, expand: bool) -> dict[str, Any]:
         "devices": [{"name": "cpu", "predicted_peak_bytes": merge.plan.predicted_peak_bytes}],
         "models": [_model(made, ref, model) for ref, model in merge.models.items()],
         "kinds": [_kind(made, kind) for kind in made.kinds],
-        "programs": programs_of(merge.plan, made.kind_of, chosen),
+        "programs": programs_of(merge, made.kind_of, chosen),
         "groups": group_values(made.groups, made.kind_of, made.programs, made.marks),
         "shards": [
             {"name": shard.file_name, "bytes": shard.size_bytes, "tensors": len(shard.offsets_bytes)}
@@ -136,7 +136,7 @@ def _totals(merge: MergePlan) -> dict[str, Any]:
         "arena_bytes": plan.arena_bytes,
         "state_bytes": plan.state_bytes,
         "slack_bytes": plan.slack_bytes,
-        "predicted_seconds": None,  # until there is a model of the time that a run takes
+        "predicted_seconds": round(merge.predicted_seconds, 3),
     }
 
 

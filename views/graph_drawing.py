@@ -67,7 +67,7 @@ def drawing(document: Mapping[str, Any]) -> Drawing:
         parts = [([cluster], arrows) for cluster, arrows in map(_model_alone, document["models"])]
         parts += _every_tensor(document)
     else:
-        parts = [_folded(document), *(_kind(document, kind) for kind in document["kinds"][:MOST_KINDS])]
+        parts = [_folded(document), *(_kind(document, kind) for kind in main_kinds(document, MOST_KINDS))]
     return Drawing(
         _title(document),
         tuple(model["mark"] for model in document["models"]),
@@ -82,6 +82,14 @@ def _title(document: Mapping[str, Any]) -> str:
         f"{recipe['method']}: {count(totals['tensors'], 'tensor')}, {format_bytes(totals['bytes_read'])} read, "
         f"{format_bytes(totals['bytes_written'])} written"
     )
+
+
+def main_kinds(document: Mapping[str, Any], most: int) -> list[Mapping[str, Any]]:
+    """At most so many kinds, the largest first, and of those that do the same with other numbers only the first."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for kind in document["kinds"]:
+        found.setdefault(kind["steps"], kind)
+    return list(found.values())[:most]
 
 
 # ---------------------------------------------------------------------------------- folded: models, layers, kinds

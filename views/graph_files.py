@@ -63,6 +63,14 @@ def _mermaid(made: Draft, expand: bool) -> Iterator[str]:
     return lines(_drawing(made, expand))
 
 
+def _svg(made: Draft, expand: bool) -> Iterator[str]:
+    from .graph_document import document_of
+    from .graph_svg import lines
+
+    _check_size(made, expand)
+    return lines(document_of(made, expand=expand))
+
+
 def _drawing(made: Draft, expand: bool) -> Drawing:
     from .graph_document import document_of
     from .graph_drawing import drawing
@@ -86,4 +94,5 @@ _WRITERS: Mapping[str, Callable[[Draft, bool], Iterator[str]]] = {
     ".html": _html,
     ".json": _json,
     ".mmd": _mermaid,
+    ".svg": _svg,
 }

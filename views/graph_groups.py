@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..engine.units import format_count
-from .cycles import Cycle, fold_cycles
+from .cycles import Cycle, fold_cycles, layers_between
 from .layers import alone, runs
 
 if TYPE_CHECKING:
@@ -42,12 +42,22 @@ class Group:
         """The layers that stand for the group."""
         return self.part.runs[0] if isinstance(self.part, Cycle) else self.part
 
+    @property
+    def shift(self) -> int | None:
+        """How much further on the models' layers are each time; None for what comes once."""
+        if not isinstance(self.part, Cycle):
+            return None
+        return next(iter(layers_between(self.runs[0], self.runs[len(self.part.runs)])), 0)
+
     def ranges(self) -> dict[str, list[tuple[int, int]]]:
-        """For each model the layers that it gives, first and last; nothing outside of the stacks."""
-        first, last = self.first.layers[0], self.runs[-1].layers[-1]
+        """For each model the layers that it gives, first and last; nothing outside of the stacks.
+
+        Of a pattern it is all that it takes over all its times, of a group within one what it takes the first time.
+        """
         found: dict[str, list[tuple[int, int]]] = {}
         if not self.folded:
-            for (model, low), (_, high) in zip(first.given, last.given, strict=True):
+            layers = self.first.layers
+            for (model, low), (_, high) in zip(layers[0].given, layers[-1].given, strict=True):
                 ranges = found.setdefault(model, [])
                 if low is not None and high is not None:
                     ranges.append((low, high))
@@ -119,6 +129,7 @@ def _value(
         "bytes": part.size_bytes,
         "kinds": list(used),
         "times": group.times,
+        "shift": group.shift,
         "from": _from(group, marks),
         "parent": group.parent,
         "members": members,

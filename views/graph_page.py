@@ -22,7 +22,7 @@ _LINE_LETTERS = 1 << 16
 
 _SCRIPTS = tuple(
     f"graph_{name}.js"
-    for name in ("data", "tree", "layout", "nodes", "view", "camera", "timeline", "search", "details", "main")
+    for name in ("data", "tree", "layout", "nodes", "view", "camera", "timeline", "search", "depth", "details", "main")
 )
 
 
@@ -44,7 +44,15 @@ def page(document: Mapping[str, Any]) -> Iterator[str]:
 
 def pack(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document with its tensors and its timeline as columns; everything else as it is."""
-    return {**document, "tensors": _tensors(document["tensors"]), "timeline": _timeline(document["timeline"])}
+    rows = document["timeline"]
+    if document["tensor"] is not None:
+        # The moments of one tensor: what the run did before is left out, and its own are those of the only tensor here.
+        (tensor,) = document["tensors"]
+        first = document["programs"][tensor["program"]]["passes"][0]
+        before_bytes = rows[0][-1] - (0 if first["optional"] else first["bytes_read"])
+        before_bytes -= tensor["bytes"] if len(rows) == 1 else 0
+        rows = [[0, *row[1:-1], row[-1] - before_bytes] for row in rows]
+    return {**document, "tensors": _tensors(document["tensors"]), "timeline": _timeline(rows)}
 
 
 def _tensors(tensors: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -72,7 +80,12 @@ def _tensors(tensors: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "counts": [len(tensor["reads"]) for tensor in tensors],
         "reads": reads,
         "files": [list(file) for file in files],
-        "same_as": [[index[tensor["name"]], index[tensor["same_as"]]] for tensor in tensors if tensor["same_as"]],
+        # An index, or a name where the document is about one tensor only.
+        "same_as": [
+            [index[tensor["name"]], index.get(tensor["same_as"], tensor["same_as"])]
+            for tensor in tensors
+            if tensor["same_as"]
+        ],
     }
 
 

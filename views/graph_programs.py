@@ -9,39 +9,47 @@ import torch
 
 from ..engine.opdef import Tile
 from ..engine.reading import read_elements
+from ..engine.time_model import pass_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ..engine.graph import Node, Program
-    from ..engine.plan import Plan, ProgramPlan
+    from ..engine.plan import ProgramPlan
     from ..engine.tiling import Pass
+    from ..merge import MergePlan
     from .kinds import Kind
 
 _SAID_ELSEWHERE = ("shape", "slot", "slots", "dtype", "space")
 """Attributes that the node has a field for."""
 
 
-def programs_of(plan: Plan, kinds: Mapping[Program, Kind], chosen: Iterable[Program]) -> list[dict[str, object]]:
+def programs_of(merge: MergePlan, kinds: Mapping[Program, Kind], chosen: Iterable[Program]) -> list[dict[str, object]]:
     """The op graphs in the order given, each as it runs: in its leaner form where memory is short."""
+    seconds = pass_seconds(merge.plan, merge.rates)
     return [
-        {"id": number, "kind": kinds[program].number, **_program(plan.programs[program])}
+        {"id": number, "kind": kinds[program].number, **_program(merge.plan.programs[program], seconds[program])}
         for number, program in enumerate(chosen)
     ]
 
 
-def _program(planned: ProgramPlan) -> dict[str, object]:
+def _program(planned: ProgramPlan, seconds: Sequence[float]) -> dict[str, object]:
     nodes = planned.program.nodes
     numbers = {node: number for number, node in enumerate(nodes)}
     return {
         "device": "cpu",
         "nodes": [_node(node, numbers) for node in nodes],
-        "passes": list(_passes(planned, numbers)),
+        "passes": list(_passes(planned, numbers, seconds)),
         "state_bytes": planned.state_bytes,
         "working_bytes": planned.working_bytes,
         "bytes_read": planned.bytes_read,
-        "predicted_seconds": None,  # until there is a model of the time that a program takes
+        "predicted_seconds": _rounded(sum(seconds)),
     }
+
+
+def _rounded(seconds: float) -> float:
+    """To a microsecond; more digits would only be longer."""
+    return round(seconds, 6)
 
 
 def _node(node: Node, numbers: Mapping[Node, int]) -> dict[str, object]:
@@ -66,7 +74,7 @@ def _node(node: Node, numbers: Mapping[Node, int]) -> dict[str, object]:
     }
 
 
-def _passes(planned: ProgramPlan, numbers: Mapping[Node, int]) -> Iterator[dict[str, object]]:
+def _passes(planned: ProgramPlan, numbers: Mapping[Node, int], seconds: Sequence[float]) -> Iterator[dict[str, object]]:
     for index, (current, arena) in enumerate(zip(planned.passes, planned.arenas, strict=True)):
         yield {
             "nodes": [numbers[node] for node in _walked(current)],
@@ -76,6 +84,7 @@ def _passes(planned: ProgramPlan, numbers: Mapping[Node, int]) -> Iterator[dict[
             "arena_bytes": arena.size_bytes,
             "sampled": current.sampled,
             "optional": current.optional,
+            "predicted_seconds": _rounded(seconds[index]),
         }
 
 

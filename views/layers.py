@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ..engine.graph import Island, Program
+    from ..engine.mapping import OutputTensor
     from ..merge import MergePlan
     from .kinds import Kind
 
@@ -20,10 +21,11 @@ _LISTED = 6
 
 @dataclass(frozen=True)
 class Made:
-    """One output tensor: its name, without the layer's prefix if it is in a layer, and how it is made."""
+    """One output tensor: its name, without the layer's prefix if it is in a layer, how it is made, and from what."""
 
     name: str
     island: Island
+    mapped: OutputTensor
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,9 @@ def runs(merge: MergePlan, kinds: Mapping[Program, Kind]) -> list[Run]:
 
 def alone(merge: MergePlan, tensor_name: str) -> Run:
     """One output tensor as a run of its own, under its whole name. KeyError if the merge does not write it."""
-    made = Made(tensor_name, merge.plan.island_of(tensor_name))
+    island = merge.plan.island_of(tensor_name)
+    mapped = next(tensor for tensor in merge.compiled.mapping.tensors if tensor.name == tensor_name)
+    made = Made(tensor_name, island, mapped)
     return Run((_layer(None, 0, (made,), tuple(merge.compiled.mapping.stacks)),))
 
 
@@ -123,9 +127,9 @@ def _layers(merge: MergePlan) -> Iterator[Layer]:
     islands = {name: island for island in merge.plan.graph.islands for name in island.outputs}
     stacks = tuple(merge.compiled.mapping.stacks)
     split = (_split(tensor.name, stacks) for tensor in merge.compiled.mapping.tensors)
-    made = zip(split, (islands[tensor.name] for tensor in merge.compiled.mapping.tensors), strict=True)
+    made = zip(split, merge.compiled.mapping.tensors, strict=True)
     for (stack, number), group in groupby(made, key=lambda each: each[0][:2]):
-        tensors = tuple(Made(name, island) for (_, _, name), island in group)
+        tensors = tuple(Made(name, islands[tensor.name], tensor) for (_, _, name), tensor in group)
         if stack is None and len(tensors) <= _LISTED:
             for tensor in tensors:
                 yield _layer(None, 0, (tensor,), stacks)

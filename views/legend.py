@@ -26,6 +26,10 @@ class Legend:
         letter, colour = self._marks[reference]
         return Text(letter, f"bold {colour}")
 
+    def style(self, reference: str) -> str:
+        """A model's colour."""
+        return self._marks[reference][1]
+
     def marks(self, references: Iterable[str]) -> Text:
         """Several models' letters, in the legend's order: ``A B C``."""
         wanted = set(references)

@@ -18,7 +18,11 @@ def check_page(path: Path, *, inputs: Iterable[str] = (), out: Path | None = Non
     Raises UsageError for a folder, for a place without one, for the folder of an input, which is only read, and for
     ``out``, which holds a model and nothing else.
     """
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be a file: {error.args[-1]}") from None
+    if is_folder:
         raise UsageError(f"{path}: is a folder; name the file that the page goes to")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}")

@@ -11,6 +11,8 @@ class Camera {
     this.canvas = canvas;
     this.x = 0; this.y = 0; this.k = 1;
     this.pending = false;
+    this.moved = false;
+    this.fitted = true;
     this.pointers = new Map();
     view.camera = this;
     this.listen();
@@ -23,7 +25,7 @@ class Camera {
     requestAnimationFrame(() => { this.pending = false; this.view.draw(); });
   }
 
-  pan(dx, dy) { this.x += dx; this.y += dy; this.keep(); this.changed(); }
+  pan(dx, dy) { this.x += dx; this.y += dy; this.fitted = false; this.keep(); this.changed(); }
 
   /** Zoom by a factor around a point of the canvas. */
   zoom(factor, px = this.canvas.clientWidth / 2, py = this.canvas.clientHeight / 2) {
@@ -31,6 +33,7 @@ class Camera {
     this.x = px - ((px - this.x) * k) / this.k;
     this.y = py - ((py - this.y) * k) / this.k;
     this.k = k;
+    this.fitted = false;
     this.keep();
     this.changed();
   }
@@ -47,11 +50,13 @@ class Camera {
     const { w, h } = this.view.placed;
     const { clientWidth, clientHeight } = this.canvas;
     const room = clientWidth < 640 ? 10 : 28;
-    const across = (clientWidth - 2 * room) / w, down = (clientHeight - 2 * room) / h;
     const narrow = this.view.size === NARROW;
+    const below = narrow ? 48 : 0;  // the buttons
+    const across = (clientWidth - 2 * room) / w, down = (clientHeight - 2 * room - below) / h;
     this.k = Math.min(Math.max(Math.min(across, down), narrow ? Math.min(across, 0.8) : Math.min(across, LEAST_FIT)), 1.15);
     this.x = (clientWidth - w * this.k) / 2;
-    this.y = h * this.k > clientHeight - 2 * room ? room : (clientHeight - h * this.k) / 2;
+    this.y = h * this.k > clientHeight - 2 * room - below ? room : (clientHeight - below - h * this.k) / 2;
+    this.fitted = true;
     this.changed();
   }
 
@@ -63,21 +68,25 @@ class Camera {
     return { w, h: Math.max(Math.min(h, innerHeight - sheet.offsetHeight - this.canvas.getBoundingClientRect().top), 80) };
   }
 
-  /** Move as little as it takes to have a box in view; `middle` puts it half-way down. */
-  show(id, { middle = false } = {}) {
+  /** Move as little as it takes to have a box in view; `middle` puts it half-way down, `whole` makes it fit across. */
+  show(id, { middle = false, whole = false } = {}) {
     this.view.view = this.view.seen();
     const box = this.view.boxOf(id);
     if (!box) return;
     const { w, h } = this.room();
     if (middle && this.k < 0.8) this.zoom(0.9 / this.k);
+    if (whole && box.w * this.k > w - 24) this.zoom(Math.max((w - 24) / box.w, 0.6) / this.k);
     const left = box.x * this.k + this.x, top = box.y * this.k + this.y;
     const width = Math.min(box.w * this.k, w - 24), height = Math.min(box.h * this.k, h - 24);
+    const { x, y } = this;
+    const inset = this.view.tree.get(id).parent ? 56 : 12;  // below the crumbs
     if (left < 12) this.x += 12 - left; else if (left + width > w - 12) this.x -= left + width - (w - 12);
     if (middle) this.y += Math.max((h - box.h * this.k) / 2, 24) - top;
     else {
-      if (top < 12) this.y += 12 - top; else if (top + height > h - 12) this.y -= top + height - (h - 12);
+      if (top < inset) this.y += inset - top; else if (top + height > h - 12) this.y -= top + height - (h - 12);
     }
     this.keep();
+    this.fitted &&= x === this.x && y === this.y;
     this.view.draw();
   }
 
@@ -121,7 +130,5 @@ class Camera {
     canvas.addEventListener("pointercancel", up);
     // What ends a drag is no click.
     canvas.addEventListener("click", (event) => { if (this.moved) { event.stopPropagation(); this.moved = false; } }, true);
-    // The browser must not scroll the canvas to what has the focus: the camera does.
-    canvas.addEventListener("scroll", () => { canvas.scrollTop = 0; canvas.scrollLeft = 0; });
   }
 }

@@ -51,7 +51,8 @@ function unpack(data) {
       readFile: Uint32Array.from(reads.file),
       readName: reads.name,
       files: columns.files,
-      sameAs: new Map(columns.same_as),
+      sameAs: new Map(columns.same_as.filter(([, other]) => typeof other === "number")),
+      sameName: new Map(columns.same_as.filter(([, other]) => typeof other === "string")),
     },
     timeline: { ...data.timeline, done },
   };
@@ -145,6 +146,11 @@ function svg(tag, attributes = {}, ...children) {
   }
   made.append(...children);
   return made;
+}
+
+/** A long name that may be broken where its parts are, and elsewhere only if it must. */
+function breakable(name) {
+  return clean(name).split(/(?<=[._/-])/).flatMap((part, at) => (at ? [el("wbr"), part] : [part]));
 }
 
 /** A model's letter on its colour. */

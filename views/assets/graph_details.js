@@ -23,7 +23,7 @@ class Details {
   heading(item) {
     if (item.model) return [markOf(this.graph, item.model.mark), ` ${item.title}`];
     if (item.kind === "op") return [`${item.title} `, el("small", {}, "op")];
-    return [clean(item.kind === "tensor" ? this.graph.tensors.names[item.tensors[0]] : item.kind === "layer" || item.kind === "pattern" ? `${item.prefix}${item.kind === "layer" ? "*" : item.title}` : item.title)];
+    return breakable(item.kind === "tensor" ? this.graph.tensors.names[item.tensors[0]] : item.kind === "layer" || item.kind === "pattern" ? `${item.prefix}${item.kind === "layer" ? "*" : item.title}` : item.title);
   }
 
   // -------------------------------------------------------------------------------------------- pieces
@@ -48,7 +48,7 @@ class Details {
   }
 
   link(tensor, text) {
-    return el("button", { type: "button", class: "link", onclick: () => this.go(tensor) }, clean(text));
+    return el("button", { type: "button", class: "link", onclick: () => this.go(tensor) }, ...breakable(text));
   }
 
   /** A list of buttons, cut where it is long. */
@@ -61,8 +61,8 @@ class Details {
 
   /** Where stored tensors are; the name only where it is not `known`. */
   sources(reads, known = null) {
-    return el("ul", { class: "files" }, ...reads.map((read) => el("li", {}, markOf(this.graph, read.model), " ", el("span", { class: "break" }, clean(read.file)),
-      el("div", { class: "note break" }, read.name === known ? null : el("div", {}, clean(read.name)), `offset ${formatCount(read.offset)}`, read.bytes === undefined ? null : ` · ${formatCount(read.bytes)} B`))));
+    return el("ul", { class: "files" }, ...reads.map((read) => el("li", {}, markOf(this.graph, read.model), " ", el("span", {}, ...breakable(read.file)),
+      el("div", { class: "note break" }, read.name === known ? null : el("div", {}, ...breakable(read.name)), `offset ${formatCount(read.offset)}`, read.bytes === undefined ? null : ` · ${formatCount(read.bytes)} B`))));
   }
 
   marks(marks) {
@@ -70,8 +70,9 @@ class Details {
   }
 
   shardsOf(shards) {
-    if (shards.size > 4) return `${shards.size} shards`;
-    return [...shards.keys()].sort((a, b) => a - b).map((number) => clean(this.graph.shards[number].name)).join(", ");
+    const numbers = [...shards.keys()].sort((a, b) => a - b);
+    if (numbers.length === 1) return breakable(this.graph.shards[numbers[0]].name);
+    return numbers.length > 6 ? `${numbers.length} of ${this.graph.shards.length}` : `${numbers.map((number) => number + 1).join(", ")} of ${this.graph.shards.length}`;
   }
 
   ways(numbers) {
@@ -143,6 +144,7 @@ class Details {
 
   group(item) {
     const { groups, parts = [] } = item;
+    const depth = item.kind === "group" ? depthRows(this.tree, item) : [];
     return [
       this.facts([
         ["tensors", formatCount(item.tensors.length)],
@@ -150,9 +152,10 @@ class Details {
         item.marks.size ? ["reads once", this.marks(item.marks)] : null,
         item.shards.size ? ["shards", this.shardsOf(item.shards)] : null,
       ]),
-      groups ? this.part("From", this.table(["output", "models and layers"], (parts.length ? parts : groups).slice(0, MOST_ROWS).map((group) => [clean(group.title),
+      groups ? this.part("From", this.table(["output", "models and layers"], (parts.length ? parts : [{ title: item.title, from: givenOf(this.tree, item).map(({ mark, layers }) => ({ model: mark, layers })) }]).map((group) => [clean(group.title),
         group.from.flatMap((given) => [el("span", { class: "given" }, markOf(this.graph, given.model), ` ${given.layers}`), " "])])),
         parts.length ? el("p", { class: "note" }, `${groups[0].times} times, each time further on`) : null) : null,
+      depth.length ? this.part("Parameters, layer by layer", el("ul", { class: "files" }, ...depth)) : null,
       item.kinds ? this.part("How it is made", this.ways(item.kinds)) : null,
       item.kind !== "group" ? this.part("Tensors", this.list(item.tensors, (tensor) => this.graph.tensors.names[tensor].slice((item.prefix ?? "").length))) : null,
     ];
@@ -171,29 +174,29 @@ class Details {
     const equal = [first, ...[...tensors.sameAs].filter(([, of]) => of === first).map(([other]) => other)].filter((other) => other !== tensor);
     const slots = tree.slotBytes(tensors.program[tensor]);
     const numbered = program.nodes.filter((node) => Object.keys(node.attrs).length);
-    const tints = tintsOf(tree, item);
-    const modelOf = (node) => graph.models.find((model) => model.colour === tints[node.id]);
+    const models = modelsOfOps(tree, item);
     return [
       this.facts([
         ["shape", write.shape.join(" × ") || "scalar"],
         ["dtype", write.dtype],
         ["space", write.space],
         ["written", this.size(tensors.bytes[tensor])],
-        ["into", clean(graph.shards[tensors.shard[tensor]].name)],
+        ["into", breakable(graph.shards[tensors.shard[tensor]].name)],
         ["at offset", formatCount(tensors.offset[tensor])],
         ["read", this.size(program.bytes_read)],
-        ["made by", kind ? kind.steps : null],
+        ["same as", tensors.sameName.has(tensor) ? breakable(tensors.sameName.get(tensor)) : null],
         ["device", program.device],
         ["arena", this.size(program.passes.reduce((most, pass) => Math.max(most, pass.arena_bytes), 0))],
         program.state_bytes ? ["kept between passes", this.size(program.state_bytes)] : null,
         program.working_bytes ? ["between passes, for a while", this.size(program.working_bytes)] : null,
         program.predicted_seconds ? ["predicted time", formatSeconds(program.predicted_seconds)] : null,
       ]),
+      kind ? this.part("How it is made", el("p", {}, kind.steps)) : null,
       this.part("Sources", tensors.firstRead[tensor] === tensors.firstRead[tensor + 1] ? el("p", { class: "note" }, "Nothing is read.")
         : this.sources(readsOf(graph, tensor).map((read, slot) => ({ ...read, bytes: Math.round(slots[slot] ?? 0) })), tensors.names[tensor])),
       numbered.length ? this.part("Parameters", this.table(["", "op", "values"], numbered.map((node) => {
-        const model = modelOf(node);
-        return [model ? markOf(graph, model.mark) : "", node.op, Object.entries(node.attrs).map(([name, value]) => `${name} ${formatValue(value)}`).join(", ")];
+        const mark = models[node.id];
+        return [mark ? markOf(graph, mark) : "", node.op, Object.entries(node.attrs).map(([name, value]) => `${name} ${formatValue(value)}`).join(", ")];
       }))) : null,
       this.part(counted(program.passes.length, "pass", "passes"), this.table(["", "reads", "tile", "arena", ""], program.passes.map((pass, number) => [
         String(number + 1), formatBytes(pass.bytes_read), `${formatCount(pass.tile_elements)} el.`, formatBytes(pass.arena_bytes),

@@ -1,9 +1,9 @@
 // Where everything stands: models, the output and shards as three columns; inside of a tensor, dagre lays out the ops.
 "use strict";
 
-const ROOMY = { model: [244, 50], group: [330, 116], single: [330, 76], shard: [164, 50], row: 32, gap: 12, between: 68, pad: 8 };
+const ROOMY = { model: [244, 50], group: [330, 98], single: [330, 74], shard: [164, 50], row: 32, gap: 11, between: 68, pad: 8 };
 /** On a narrow page models and shards are a letter and a number, so that all three columns fit beside each other. */
-const NARROW = { model: [42, 40], group: [242, 116], single: [242, 76], shard: [40, 40], row: 54, gap: 10, between: 20, pad: 6 };
+const NARROW = { model: [42, 40], group: [242, 98], single: [242, 74], shard: [40, 40], row: 54, gap: 10, between: 20, pad: 6 };
 
 /** Op graphs by program: tensors that are made alike look alike, and are laid out once. */
 const opLayouts = new WeakMap();
@@ -15,7 +15,7 @@ function opLayout(program) {
     for (const node of program.nodes) {
       const [first, second] = opLines(node);
       const letters = Math.max(first.length * 1.2, second.length * 0.95);
-      flow.setNode(String(node.id), { width: Math.round(Math.min(Math.max(letters * 7 + 24, 84), 190)), height: second ? 42 : 30 });
+      flow.setNode(String(node.id), { width: Math.round(Math.min(Math.max(letters * 7 + 30, 84), 200)), height: second ? 42 : 30 });
     }
     for (const node of program.nodes) for (const source of new Set(node.inputs)) flow.setEdge(String(source), String(node.id));
     dagre.layout(flow);
@@ -52,10 +52,12 @@ function layout(tree, open, size) {
 
   function measure(item) {
     const isOpen = open.has(item.id);
-    const [w, h] = item.kind === "model" ? size.model
+    const stripe = item.kind === "group" && tree.children(item)[0].kind === "layer" ? 14 : 0;
+    const [w, least] = item.kind === "model" ? size.model
       : item.kind === "shard" || item.kind === "shards" ? size.shard
       : item.top ? (item.kind === "tensor" ? size.single : size.group)
       : [0, size.row];
+    const h = least + stripe;
     if (!isOpen) return { item, w: w || rowWidth(item, size), h, head: h, below: [] };
     if (item.kind === "tensor") {
       tree.children(item);

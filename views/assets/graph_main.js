@@ -21,9 +21,9 @@ class Page {
     this.view.place();
     this.listen(find);
     this.resize();
+    this.timeline.draw();
     this.camera.fit();
     this.view.draw();
-    this.timeline.draw();
   }
 
   head() {
@@ -64,7 +64,7 @@ class Page {
       this.camera.y += (before.y - after.y) * this.camera.k;
     }
     this.view.draw();
-    if (opening) { this.glide(); this.camera.show(item.id); }
+    if (opening) { this.glide(); this.camera.show(item.id, { whole: true }); }
     this.announce(opening ? `Unfolded, ${counted(this.tree.children(item).length, item.kind === "tensor" ? "op" : "part")}` : "Folded");
   }
 
@@ -97,6 +97,7 @@ class Page {
     document.body.classList.toggle("selected", Boolean(item));
     this.timeline.span(item ? this.tree.tensorsOf(item) : []);
     if (item && middle) { this.glide(); this.camera.show(id, { middle: true }); }
+    else if (item && this.camera.room().h < this.canvas.clientHeight) { this.glide(); this.camera.show(id); }
     this.view.draw();
   }
 
@@ -135,13 +136,14 @@ class Page {
   // -------------------------------------------------------------------------------------------- events
 
   resize() {
+    if (this.view.whole) return;
     const size = this.canvas.clientWidth < 640 ? NARROW : ROOMY;
     if (size !== this.view.size) {
       this.view.size = size;
       this.view.place();
-      this.camera.fit();
+      this.camera.fitted = true;
     }
-    this.camera.changed();
+    if (this.camera.fitted) this.camera.fit(); else this.camera.changed();
   }
 
   listen(find) {
@@ -176,7 +178,7 @@ class Page {
     if (target.matches("input, textarea")) return;
     const arrow = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [1, 0], ArrowRight: [-1, 0] }[event.key];
     const item = target.closest("#tree") && this.tree.get(target.dataset.id);
-    if (event.key === "/") find("#search input").focus();
+    if (event.key === "/") find("#search input").select();
     else if (event.key === "?") find("#help").showModal();
     else if (event.key === "+" || event.key === "=") this.camera.zoom(1.25);
     else if (event.key === "-" || event.key === "−") this.camera.zoom(0.8);

@@ -138,12 +138,17 @@ function topOf(item) {
 
 /** What a screen reader says of an item. */
 function spoken(tree, item) {
+  const { graph } = tree;
   const models = (marks) => (marks?.size ? `, from ${[...marks.keys()].join(", ")}` : "");
   switch (item.kind) {
     case "model": return `Model ${item.model.mark}: ${clean(item.model.reference)}${item.model.base ? ", base" : ""}, ${formatBytes(item.model.bytes)}`;
     case "shard": return `Shard ${clean(item.title)}, ${formatBytes(item.bytes)}`;
     case "shards": return `${item.title}, ${formatBytes(item.bytes)}`;
-    case "op": return `${opLines(item.node).map((text) => text.trim()).filter(Boolean).join(", ")}, ${item.node.dtype} ${item.node.space}`;
+    case "op": {
+      const [, second] = opLines(item.node), { op, slots, dtype, space } = item.node;
+      const from = [...new Set(slots.map((slot) => readsOf(graph, item.tensors[0])[slot].model))].join(", ");
+      return [from ? `${op} ${from}` : op, second === dtype ? "" : second, `${dtype} ${space}`].filter(Boolean).join(", ");
+    }
     case "tensor": return `${clean(item.title)}, ${shapeOf(tree, item)}, ${formatBytes(item.bytes)}${models(item.marks)}`;
     default: return `${clean(item.title)}, ${counted(item.tensors.length, "tensor")}, ${formatBytes(item.bytes)}${models(item.marks)}`;
   }

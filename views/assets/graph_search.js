@@ -34,7 +34,7 @@ class Search {
     this.at = 0;
     const options = this.found.slice(0, MOST_FOUND).map((index, at) =>
       el("div", { role: "option", id: `found-${at}`, class: "option", "aria-selected": String(at === 0) },
-        el("span", {}, clean(this.graph.tensors.names[index])),
+        el("span", {}, ...breakable(this.graph.tensors.names[index])),
         el("span", { class: "note" }, formatBytes(this.graph.tensors.bytes[index]))));
     this.list.replaceChildren(...options);
     const any = this.input.value.trim() !== "";

@@ -136,7 +136,7 @@ class Timeline {
       totals.predicted_seconds ? `after ${formatSeconds((totals.predicted_seconds * from) / this.end)}` : null,
     ].filter(Boolean);
     const name = tensor >= 0 ? clean(tensors.names[tensor]) : "";
-    this.says.replaceChildren(el("b", {}, words[0]), ` · ${words.slice(1).join(" · ")} · `, el("span", { class: "which" }, name));
+    this.says.replaceChildren(el("b", {}, words[0]), ` · ${words.slice(1).join(" · ")} · `, tensor >= 0 ? el("button", { type: "button", class: "link which", onclick: () => this.go(tensor) }, name) : "");
     this.slider.setAttribute("aria-valuenow", String(row));
     this.slider.setAttribute("aria-valuetext", `${name}: ${words.join(", ")}`);
     if (tell) this.point(tensor >= 0 ? tensor : null);
@@ -178,10 +178,11 @@ class Timeline {
     };
     slider.addEventListener("pointermove", (event) => this.mark(at(event)));
     slider.addEventListener("pointerdown", (event) => this.mark(at(event)));
-    slider.addEventListener("pointerleave", () => { if (document.activeElement !== slider) this.mark(-1); });
-    slider.addEventListener("blur", () => this.mark(-1));
+    // A finger that is lifted leaves the moment where it is: the name beside its figures goes to the tensor.
+    slider.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch" && document.activeElement !== slider) this.mark(-1); });
+    slider.addEventListener("blur", (event) => { if (!this.says.contains(event.relatedTarget)) this.mark(-1); });
     slider.addEventListener("focus", () => { if (this.row < 0) this.mark(0); });
-    slider.addEventListener("click", () => this.jump());
+    slider.addEventListener("click", (event) => { if (event.pointerType !== "touch") this.jump(); });
     slider.addEventListener("keydown", (event) => {
       const page = Math.max(Math.round(this.rows / 20), 1);
       const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: page, PageDown: -page, Home: -this.rows, End: this.rows }[event.key];

@@ -145,7 +145,7 @@ class Tree {
     const { names, program } = this.graph.tensors;
     const patterns = new Map();
     for (const tensor of tensors) {
-      const key = `${this.inner(parent, tensor).replace(/(^|\.)\d+(?=\.|$)/g, "$1#")} ${program[tensor]}`;
+      const key = `${patternOf(this.inner(parent, tensor))} ${program[tensor]}`;
       if (!patterns.has(key)) patterns.set(key, []);
       patterns.get(key).push(tensor);
     }
@@ -190,6 +190,11 @@ class Tree {
       among = this.children(next);
     }
   }
+}
+
+/** A name with its numbers left open: `mlp.experts.#.up_proj.weight`. */
+function patternOf(name) {
+  return name.replace(/(^|\.)\d+(?=\.|$)/g, "$1#");
 }
 
 /** `mlp.experts.0–383.up_proj.weight`: names that differ in numbers as one, each number from the least to the largest. */

@@ -157,8 +157,8 @@ class View {
   }
 }
 
-/** For each op of a tensor the colour of the only model that it depends on, besides the base; null where there are several. */
-function tintsOf(tree, item) {
+/** For each op of a tensor the mark of the only model that it depends on, besides the base; null where there are several. */
+function modelsOfOps(tree, item) {
   const { graph } = tree;
   const reads = readsOf(graph, item.tensors[0]);
   const base = graph.models.find((model) => model.base)?.mark;
@@ -170,6 +170,11 @@ function tintsOf(tree, item) {
   }
   return from.map((marks) => {
     const own = marks.size > 1 ? [...marks].filter((mark) => mark !== base) : [...marks];
-    return own.length === 1 ? graph.models.find((model) => model.mark === own[0])?.colour : null;
+    return own.length === 1 ? own[0] : null;
   });
+}
+
+/** The same as colours. */
+function tintsOf(tree, item) {
+  return modelsOfOps(tree, item).map((mark) => mark && tree.graph.models.find((model) => model.mark === mark)?.colour);
 }

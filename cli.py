@@ -86,6 +86,7 @@ def run(
         seed=seed,
         shard_size=_size(shard_size, "--shard-size") or 0,
         maps=_maps(maps or []),
+        verify=verify,
         strict=strict,
         lenient=lenient,
     )

@@ -43,14 +43,15 @@ def manifest_of(
     overflows: Mapping[str, int],
     unused: Mapping[str, Sequence[Mapping[str, object]]],
     samples: Samples,
+    rows: Mapping[str, Sequence[Mapping[str, object]]],
     folder: Path,
 ) -> dict[str, object]:
     """The content of ``plait-manifest.json``.
 
     ``nonfinite`` has, by model reference, the tensors whose NaN and infinity were let through, ``overflows`` how many
     elements of an output tensor became infinity, ``unused`` the tensors that the output is not made of, by reason,
-    ``samples`` what was moved and held over time, in the last session where the run was resumed. ``folder`` has
-    everything but index and config.
+    ``rows`` those of which it has some rows only, ``samples`` what was moved and held over time, in the last session
+    where the run was resumed. ``folder`` has everything but index and config.
     """
     return {
         "version": VERSION,
@@ -69,6 +70,7 @@ def manifest_of(
                 "nonfinite": list(nonfinite.get(str(ref), ())),
                 "tensors": len(model.tensors),
                 "unused": list(unused.get(str(ref), ())),
+                "rows": list(rows.get(str(ref), ())),
             }
             for ref, model in models.items()
         ],

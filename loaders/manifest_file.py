@@ -39,12 +39,22 @@ class UnusedTensors:
 
 
 @dataclass(frozen=True, slots=True)
+class UsedRows:
+    """A tensor of an input of which some rows only are in the output."""
+
+    name: str
+    used: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedInput:
     """An input of the run: how many tensors it has, and which were not used; None where that was not recorded."""
 
     reference: str
     tensors: int | None
     unused: tuple[UnusedTensors, ...] | None
+    rows: tuple[UsedRows, ...]
     nonfinite: bool
 
 
@@ -67,6 +77,7 @@ REASONS: Mapping[str, str] = {
     "layer": "of layers that the recipe does not take",
     "weight": "that the recipe's numbers leave nothing of (a weight or a scale of 0)",
     "elsewhere": "that the recipe takes from another model",
+    "lender": "of a model that only lends tokens and rows of its vocabulary",
     "no_place": "that nothing in the output corresponds to",
 }
 """Why a tensor of an input may be unused."""
@@ -118,6 +129,10 @@ def _input(path: Path, fields: Mapping[str, object]) -> RecordedInput:
         reference=_get(path, fields, "reference", str),
         tensors=_perhaps(path, fields, "tensors", int),
         unused=unused,
+        rows=tuple(
+            UsedRows(_get(path, each, "name", str), _get(path, each, "used", int), _get(path, each, "of", int))
+            for each in (_mappings(path, fields, "rows") if "rows" in fields else ())
+        ),
         nonfinite=bool(fields.get("nonfinite")),
     )
 

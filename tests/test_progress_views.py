@@ -126,7 +126,7 @@ def test_a_terminal_has_stages_bytes_memory_workers_and_time(monkeypatch: pytest
 def test_a_terminal_without_the_letters_gets_others() -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     console = Console(file=file, width=100, force_terminal=True, color_system=None, legacy_windows=False)
-    console.print(progress._screen(pace_at(30), console))
+    console.print(progress.screen(pace_at(30), console))
     file.flush()
     said = file.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
     assert "> tensors  * flush" in said
@@ -207,6 +207,15 @@ def test_a_kernel_gets_one_table_that_is_updated(
     # A shell on a terminal is none.
     ipython.get_ipython = lambda: SimpleNamespace()  # type: ignore[attr-defined]
     assert notebook.display_of() is None
+
+
+def test_what_is_on_an_accelerator_is_told_where_something_is() -> None:
+    assert "on the device" not in progress.memory(pace_at(30))
+    assert progress.memory(pace_at(30, device_bytes=2 << 30)).endswith("of 400 MiB, 2.00 GiB on the device")
+
+
+def test_work_of_one_stage_has_no_list_of_stages() -> None:
+    assert "stage" not in dict(progress.rows(pace_at(30, stages=("tensors",))))
 
 
 def test_nobody_imports_ipython() -> None:

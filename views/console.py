@@ -74,24 +74,20 @@ def width_of(console: Console) -> int | None:
 
 
 def print_lines(console: Console, lines: Iterable[Text]) -> None:
-    """Print lines as they are: nothing is wrapped, padded or read as markup.
-
-    Where one of the letters that pages draw with cannot be shown, none is: a picture and its legend stay alike.
-    """
-    plain = console.legacy_windows or not _can_show(console, _DRAWN_WITH)
+    """Print lines as they are: nothing is wrapped, padded or read as markup."""
     for line in lines:
-        line.plain = _shown(console, line.plain, plain)
+        line.plain = showable(console, line.plain)
         # Soft wrapping is rich's word for leaving lines alone.
         console.print(line, soft_wrap=True)
 
 
 def showable(console: Console, text: str) -> str:
-    """A text in letters that a console has, as many as before."""
-    return _shown(console, text, console.legacy_windows or not _can_show(console, _DRAWN_WITH))
+    """The text in letters that the console has, as many of them.
 
-
-def _shown(console: Console, text: str, plain: bool) -> str:
-    text = text.translate(_PLAIN_LETTERS) if plain else text
+    Where it lacks one of those that pages draw with, all of them are replaced: a picture and its legend stay alike.
+    """
+    if console.legacy_windows or not _can_show(console, _DRAWN_WITH):
+        text = text.translate(_PLAIN_LETTERS)
     return text if _can_show(console, text) else text.encode(console.encoding, "replace").decode(console.encoding)
 
 

@@ -91,7 +91,7 @@ def _about(document: Mapping[str, Any]) -> str:
 def _head(document: Mapping[str, Any]) -> Iterator[str]:
     recipe = document["recipe"]
     if document["tensor"] is not None:
-        yield svg.text(_MARGIN, 56, svg.shortened(document["tensor"], 96), "title ink")
+        yield svg.text(_MARGIN, 56, svg.shortened(document["tensor"], 84), "title ink")
         yield svg.text(_MARGIN, 80, f"{recipe['method']}: {recipe['summary']}", "soft")
     else:
         yield svg.text(_MARGIN, 56, recipe["method"], "title ink")
@@ -151,7 +151,7 @@ class _Part:
 
 
 def _heading(part: _Part) -> Iterator[str]:
-    yield svg.text(0, 0, part.heading, "strong ink")
+    yield svg.text(0, 0, svg.shortened(part.heading, 150), "strong ink")
     yield svg.text(0, 19, part.notes, "small soft")
 
 
@@ -189,7 +189,7 @@ def _op_graphs(document: Mapping[str, Any], numbers: Mapping[str, int]) -> Itera
             drawn = op_picture(program, kind["reads"], example=kind["example"], varies=kind["varies"], numbers=numbers)
             yield _Part(f"[{kind['number']}]  {kind['steps']}", f"{example} · {_notes(program)}", drawn)
         elif same is not None:
-            yield _Part(f"[{kind['number']}]  as [{same['number']}], with other numbers", example)
+            yield _Part(f"[{kind['number']}]  as [{same['number']}], but for types or numbers", example)
         else:
             yield _Part(f"[{kind['number']}]  {kind['steps']}", example)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -18,7 +19,6 @@ from .verify import page as report_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from ..merge import MergePlan, MergeResult
 
@@ -92,8 +92,14 @@ def _next(result: MergeResult, against: str | None) -> list[tuple[str, str]]:
     """What one may want to do now; a name that a shell would take apart is quoted."""
     out = shlex.quote(result.output)
     verify = [f"plait verify {out}"] if result.verification is None else []
-    diff = [f"plait diff {shlex.quote(against)} {out}"] if against is not None else []
+    diff = [f"plait diff {shlex.quote(_from_here(against))} {out}"] if against is not None else []
     return [("" if index else "next", command) for index, command in enumerate([*verify, *diff])]
+
+
+def _from_here(path: str) -> str:
+    """A path below the working directory without that."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _time(result: MergeResult) -> str:

@@ -75,11 +75,17 @@ def manifest_of(
             for ref, model in models.items()
         ],
         "overflows": dict(overflows),
+        "workers": result.workers,
+        "tensors": result.tensors,
+        "passes": result.passes,
+        "bytes_read": result.bytes_read,
+        "bytes_written": result.bytes_written,
         "predicted_peak_bytes": result.predicted_peak_bytes,
         "measured_peak_bytes": result.measured_peak_bytes,
         "predicted_seconds": result.predicted_seconds,
         "seconds": result.seconds,
         "resumed": result.resumed,
+        "warnings": list(result.warnings),
         "samples": samples.columns(),
         "shards": [
             {

@@ -98,7 +98,7 @@ def allowed(room: str, name: str) -> bool:
     """Whether a module in ``room`` may import the module called ``name`` (both inside plait)."""
     if room in ("", "examples") or room_of(name) == room or name == "plait.version":
         return True
-    if room == "views" and name in ("plait.diff_report", "plait.merge", "plait.verification"):
+    if room == "views" and name in ("plait.diff_report", "plait.merge", "plait.run_report", "plait.verification"):
         return True  # the plan and the results that a view shows
     if room_of(name) != "engine":
         return False

@@ -30,8 +30,11 @@ _SMALLEST = 0.62
 """How much smaller a long op graph may be drawn."""
 
 
-def lines(document: Mapping[str, Any]) -> Iterator[str]:
-    """A document as SVG: folded, unfolded where it is expanded, or one tensor where it has one."""
+def lines(document: Mapping[str, Any], *, inside: bool = False) -> Iterator[str]:
+    """A document as SVG: folded, unfolded where it is expanded, or one tensor where it has one.
+
+    ``inside`` of a page it is light or dark as the page is.
+    """
     numbers = {model["mark"]: number for number, model in enumerate(document["models"])}
     body: list[str] = []
     left, left_height = _models(document, numbers)
@@ -66,7 +69,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="title about">'
     yield f'<title id="title">{svg.shown(_title(document))}</title>'
     yield f'<desc id="about">{svg.shown(_about(document))}</desc>'
-    yield svg.style()
+    yield svg.style(inside=inside)
     yield svg.box(0, 0, width, y, "ground", radius=0)
     yield from _head(document)
     yield from body

@@ -65,7 +65,7 @@ class Watch:
         left = now.seconds_left
         if left is not None:
             left += self._later_seconds(now)
-        self._last = replace(now, seconds_left=left, resident_bytes=held_bytes)
+        self._last = replace(now, seconds_left=left, resident_bytes=held_bytes, device_bytes=host.device_bytes())
         self._tell(self._last)
 
     def verifying(self, now: Progress) -> None:

@@ -6,6 +6,7 @@ of work. One that has not begun goes by those made of the same ops, and by the w
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,27 +24,45 @@ if TYPE_CHECKING:
 _PRIOR_SHARE = 0.01
 """A part's own speed counts as much as that of its like once this share of it is done."""
 
+_LATELY_SHARE = 0.15
+"""How much of a part its speed is taken from, the last of it: more is steadier, less follows a change sooner."""
+
 
 @dataclass(slots=True)
 class _Part:
-    """Tiles of one pass of one program, or its ends, over all tensors: seconds predicted, done and measured."""
+    """Tiles of one pass of one program, or its ends, over all tensors: seconds predicted, done and measured.
+
+    ``weight`` is what was done lately, predicted, and ``measured`` what that took: a disk or a machine that others use,
+    too, changes its speed on the way.
+    """
 
     total: float = 0.0
     done: float = 0.0
+    weight: float = 0.0
     measured: float = 0.0
 
     def add(self, predicted: float, measured: float) -> None:
+        """Take a tile or an end; earlier ones count less from then on."""
         self.done += predicted
-        self.measured += measured
+        kept = math.exp(-predicted / (self.total * _LATELY_SHARE)) if self.total > 0.0 else 0.0
+        self.weight = self.weight * kept + predicted
+        self.measured = self.measured * kept + measured
 
-    def speed(self, prior: float, prior_total: float) -> float:
+    def join(self, other: _Part) -> None:
+        """Take what another one knows."""
+        self.total += other.total
+        self.weight += other.weight
+        self.measured += other.measured
+
+    def speed(self, prior: float) -> float:
         """Seconds measured for each that was predicted, as far as that is known."""
-        weight = prior_total * _PRIOR_SHARE
-        known = self.done + weight
-        return (self.measured + prior * weight) / known if known > 0.0 else prior
+        doubt = self.total * _PRIOR_SHARE
+        known = self.weight + doubt
+        return (self.measured + prior * doubt) / known if known > 0.0 else prior
 
     @property
     def left(self) -> float:
+        """Seconds predicted for what is not done."""
         return max(self.total - self.done, 0.0)
 
 
@@ -125,17 +144,15 @@ class Forecast:
         groups: dict[str, _Part] = {}
         for each in self._passes.values():
             for part, group in ((each.tiles, each.group), (each.ends, f"{each.group} end")):
-                for total in (whole, groups.setdefault(group, _Part())):
-                    total.total += part.total
-                    total.add(part.done, part.measured)
-        if whole.done <= 0.0 or whole.measured <= 0.0 or elapsed_seconds <= 0.0:
+                whole.join(part)
+                groups.setdefault(group, _Part()).join(part)
+        if whole.weight <= 0.0 or whole.measured <= 0.0 or elapsed_seconds <= 0.0:
             return None
-        speed = whole.measured / whole.done
+        speed = whole.measured / whole.weight
         left = 0.0
         for each in self._passes.values():
             for part, group in ((each.tiles, each.group), (each.ends, f"{each.group} end")):
-                like = groups[group].speed(speed, groups[group].total)
-                left += part.left * part.speed(like, part.total)
+                left += part.left * part.speed(groups[group].speed(speed))
         # Tiles under way are not counted yet, and a good part of a short run.
         under_way = sum(max(elapsed_seconds - began, 0.0) for began in self._begun.values())
         busy_workers = min((self.busy_seconds + under_way) / elapsed_seconds, float(self._workers))

@@ -23,7 +23,8 @@ class Progress:
     disk, the files beside the shards), ``verify``. ``work_share`` weighs what is done by the time it takes (a copy is
     quicker than a tensor that is read three times), and ``seconds_left`` is until the end of the last stage; both None
     where that is not known. ``busy_seconds`` sums up what the ``workers`` were at work. ``parts`` are the stage's
-    tensors by how they are made. ``resident_bytes`` is the memory of the process, 0 where nobody looked.
+    tensors by how they are made. ``resident_bytes`` is the memory of the process, 0 where nobody looked, and
+    ``device_bytes`` what it has allocated on accelerators.
     """
 
     bytes_read: int
@@ -40,6 +41,7 @@ class Progress:
     busy_seconds: float = 0.0
     parts: tuple[Part, ...] = ()
     resident_bytes: int = 0
+    device_bytes: int = 0
 
     @property
     def share(self) -> float:

@@ -139,6 +139,22 @@ def test_each_kind_of_work_may_be_wrong_in_its_own_way(copies: float, passes: li
     assert max(errors_after(seen, 0.2)) <= WITHIN
 
 
+def test_a_machine_that_becomes_slower_is_noticed() -> None:
+    """Somebody else begins to use it when a third of the work is done; a quarter later the end is known again."""
+    plan = MIXED[2]
+    total, done = sum(seconds for *_, seconds in work_of(plan)), 0.0
+
+    def slower(program: ProgramPlan, index: int) -> float:
+        nonlocal done
+        tiles = -(-program.passes[index].elements // program.tile_elements(index))
+        done += pass_time(program, index).tiles_seconds / tiles
+        return 3.0 if done > total / 3 else 1.0
+
+    seen = replay(plan, slower, 0.1, seed=1)
+    # A third at one speed and two thirds at a third of it: the change comes after a seventh of the time.
+    assert max(errors_after(seen, 1 / 7 + 0.25)) <= WITHIN
+
+
 def test_bytes_alone_would_be_wrong() -> None:
     """What is copied is over in no time: an estimate by bytes is off by more than is allowed, so the weights matter."""
     plan = LATE[1]

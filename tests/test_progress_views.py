@@ -196,13 +196,26 @@ def test_a_kernel_gets_one_table_that_is_updated(
         for second in range(3):
             callback(at(second))
     assert len(shown) == 1
-    assert len(updated) == 2
-    assert "2%" in updated[-1]
+    assert len(updated) == 3
+    assert "2%" in updated[1]
+    # The last state stays below the cell.
+    assert "100%" in updated[2]
+    assert "✓ tensors  ✓ flush, index, card  ✓ verify" in updated[2]
+    assert " left" not in updated[2]
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
     # A shell on a terminal is none.
     ipython.get_ipython = lambda: SimpleNamespace()  # type: ignore[attr-defined]
     assert notebook.display_of() is None
+
+
+def test_what_is_on_an_accelerator_is_told_where_something_is() -> None:
+    assert "on the device" not in progress.memory(pace_at(30))
+    assert progress.memory(pace_at(30, device_bytes=2 << 30)).endswith("of 400 MiB, 2.00 GiB on the device")
+
+
+def test_work_of_one_stage_has_no_list_of_stages() -> None:
+    assert "stage" not in dict(progress.rows(pace_at(30, stages=("tensors",))))
 
 
 def test_nobody_imports_ipython() -> None:

@@ -60,6 +60,8 @@ class RunProgress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        if self._table is not None and kind is None:  # it stays, so its last state is that of the end
+            self._table.show(rows(self._pace, over=True), 1.0)
 
     def __call__(self, progress: Progress) -> None:
         """Show one state of the run."""
@@ -97,9 +99,10 @@ def time_left(pace: Pace) -> str:
 
 
 def memory(pace: Pace) -> str:
-    """Resident memory of this process, the most of it so far and, where there is a bound, what it may take."""
+    """Resident memory of this process, the most of it so far, what it may take, and what it has on accelerators."""
     bound = f" of {format_bytes(pace.bound_bytes)}" if pace.bound_bytes else ""
-    return f"memory {format_bytes(pace.memory_bytes)}, peak {format_bytes(pace.peak_bytes)}{bound}"
+    device = f", {format_bytes(pace.now.device_bytes)} on the device" if pace.now.device_bytes else ""
+    return f"memory {format_bytes(pace.memory_bytes)}, peak {format_bytes(pace.peak_bytes)}{bound}{device}"
 
 
 def workers(pace: Pace) -> str:
@@ -107,10 +110,11 @@ def workers(pace: Pace) -> str:
     return f"{pace.busy_workers:.1f} of {pace.now.workers} workers busy" if pace.now.workers else ""
 
 
-def stages(pace: Pace) -> str:
-    """The stages of the run, and how far the one that is under way is."""
+def stages(pace: Pace, *, over: bool = False) -> str:
+    """The stages of the run, and which one is under way, or all of them where it is over."""
     now = pace.now
     under_way = now.stages.index(now.stage) if now.stage in now.stages else 0
+    under_way = len(now.stages) if over else under_way
     said = []
     for index, stage in enumerate(now.stages):
         mark = "✓ " if index < under_way else "· " if index > under_way else "→ "
@@ -126,16 +130,17 @@ def tensors(pace: Pace) -> str:
     return done + (f" ({', '.join(parts)})" if len(parts) > 1 else "")
 
 
-def rows(pace: Pace) -> list[tuple[str, str]]:
-    """The figures by name, for a table."""
+def rows(pace: Pace, *, over: bool = False) -> list[tuple[str, str]]:
+    """The figures by name, for a table; those of the end where the run is over."""
     busy = [("workers", workers(pace))] if pace.now.workers else []
+    several = [("stage", stages(pace, over=over))] if len(pace.now.stages) > 1 else []
     return [
-        ("stage", stages(pace)),
+        *several,
         ("tensors", tensors(pace)),
         ("bytes", moved(pace)),
         ("memory", memory(pace).removeprefix("memory ")),
         *busy,
-        ("time", f"{format_seconds(pace.now.seconds)} so far, {time_left(pace)}"),
+        ("time", f"{format_seconds(pace.now.seconds)}{'' if over else f' so far, {time_left(pace)}'}"),
     ]
 
 
@@ -146,6 +151,6 @@ def screen(pace: Pace, console: Console) -> Group:
     bar.add_column(no_wrap=True, justify="right")
     bar.add_row(ProgressBar(total=1.0, completed=pace.share), Text(f"{pace.share:4.0%}, {time_left(pace)}"))
     busy = f", {workers(pace)}" if pace.now.workers else ""
-    lines = [stages(pace), f"{tensors(pace)}{busy}", moved(pace), memory(pace)]
+    lines = [*([stages(pace)] if len(pace.now.stages) > 1 else []), f"{tensors(pace)}{busy}", moved(pace), memory(pace)]
     figures = [Text(showable(console, line), no_wrap=True, overflow="ellipsis") for line in lines]
     return Group(bar, *figures)

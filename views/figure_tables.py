@@ -63,7 +63,7 @@ def figure_switch(name: str, scales: Scales) -> Iterator[str]:
     distance, turn = scales
     ramp = '<span class="ramp" aria-hidden="true"></span>'
     yield (
-        f'<p class="legend" data-figure="l">‖input − result‖ / ‖input‖: {percent(distance.low)} {ramp} '
+        f'<p class="legend" data-figure="l">Relative L2: {percent(distance.low)} {ramp} '
         f"{percent(distance.high)}, on a logarithmic scale; = is identical.</p>"
     )
     yield (

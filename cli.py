@@ -54,6 +54,9 @@ def run(
     overwrite: options.Overwrite = False,
     allow_nonfinite: options.AllowNonfinite = False,
     verify: options.Verify = False,
+    profile: options.Profile = False,
+    graph: options.Graphs = None,
+    expand: options.Expand = False,
     tensor: options.Tensor = None,
     strict: options.Strict = False,
     lenient: options.Lenient = False,
@@ -65,13 +68,17 @@ def run(
     if out is None and not dry_run:
         raise UsageError("where to? give OUT, a new or empty folder (or --dry-run to write nothing)")
     from .api import plan as make_plan
+
+    if (expand or tensor is not None) and not dry_run and not graph:
+        raise UsageError("--expand and --tensor say what is shown: they go with --dry-run or --graph FILE")
     from .engine.host import resident_bytes
-    from .engine.suggest import closest, did_you_mean
+    from .graphs import check_asked, check_tensor
     from .loaders.folder import free_disk_bytes
     from .views import dry_run as dry_run_view
     from .views import result as result_view
     from .views.progress import RunProgress
 
+    check_asked(graph or [], recipe=recipe)
     merge = make_plan(
         recipe,
         memory=_size(memory, "--memory"),
@@ -83,16 +90,16 @@ def run(
         strict=strict,
         lenient=lenient,
     )
+    if tensor is not None:
+        check_tensor(merge, tensor)
+    for path in graph or []:
+        merge.write_graph(path, expand=expand, tensor=tensor, out=out)
     if dry_run:
         if as_json:
             _print_json(merge.report())
         else:
-            names = {name for island in merge.plan.graph.islands for name in island.outputs}
-            if tensor is not None and tensor not in names:
-                hint = did_you_mean(closest(tensor, names)) or "plait run RECIPE --dry-run -v lists all"
-                raise UsageError(f"the merge writes no tensor {tensor!r}; {hint}")
             free_bytes = free_disk_bytes(out or Path.cwd())
-            dry_run_view.show(merge, free_disk_bytes=free_bytes, tensor_name=tensor, verbose=verbose)
+            dry_run_view.show(merge, free_disk_bytes=free_bytes, tensor_name=tensor, verbose=verbose or expand)
         return
     assert out is not None
     if not quiet and not as_json:
@@ -106,6 +113,7 @@ def run(
             resume=resume,
             allow_nonfinite=allow_nonfinite,
             verify=verify,
+            profile=profile,
             progress=progress,
         )
     if not quiet:
@@ -191,6 +199,40 @@ def diff(
         _print_json(report.as_json())
     else:
         diff_view.show(report, verbose=verbose)
+
+
+@app.command()
+def report(
+    out: options.Report,
+    html: options.Html = None,
+    headers_only: options.HeadersOnly = False,
+    maps: options.MovedMaps = None,
+    memory: options.Memory = None,
+    workers: options.Workers = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Show what a finished run did: time, memory, how far the result moved from each input."""
+    from .engine.host import resident_bytes
+    from .reporting import plan_report
+    from .views import report as report_view
+    from .views import report_page
+    from .views.page_file import check_page, write_page
+    from .views.progress import RunProgress
+
+    bound = _size(memory, "--memory")
+    planned = plan_report(out, maps=_maps(maps or []), headers_only=headers_only, memory=bound, workers=workers)
+    if html is not None:
+        check_page(html, inputs=planned.folders)
+    with RunProgress(planned.budget_bytes, resident_bytes, enabled=not quiet) as progress:
+        found = planned.run(progress)
+    if html is not None:
+        write_page(html, report_page.page(found))
+    if as_json:
+        _print_json(found.as_json())
+    elif not quiet or html is None:
+        report_view.show(found, verbose=verbose)
 
 
 @app.command()

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from .engine.model import Model
     from .engine.plan import Plan
     from .engine.recipe import ModelRef
+    from .engine.samples import Samples
     from .loaders.folder import OutputFolder
     from .loaders.shards import Shard
     from .merge import MergeResult
 
 _OTHER_FILES = re.compile(
-    r".*\.safetensors.*|plait\.lock.*|plait-journal.*|plait-manifest\.json.*|config\.json|README\.md|.*\.tmp"
+    r".*\.safetensors.*|plait\.lock.*|plait-journal.*|plait-trace.*|plait-manifest\.json.*|config\.json|README\.md|.*\.tmp"
 )
 """What the list of files beside the shards leaves out: what is not there yet, is gone soon, or is made to be edited."""
 
@@ -41,6 +42,7 @@ def manifest_of(
     nonfinite: Mapping[str, Sequence[str]],
     overflows: Mapping[str, int],
     unused: Mapping[str, Sequence[Mapping[str, object]]],
+    samples: Samples,
     rows: Mapping[str, Sequence[Mapping[str, object]]],
     folder: Path,
 ) -> dict[str, object]:
@@ -48,8 +50,8 @@ def manifest_of(
 
     ``nonfinite`` has, by model reference, the tensors whose NaN and infinity were let through, ``overflows`` how many
     elements of an output tensor became infinity, ``unused`` the tensors that the output is not made of, by reason,
-    ``rows`` those of which it has some rows only.
-    ``folder`` has everything but index and config.
+    ``rows`` those of which it has some rows only, ``samples`` what was moved and held over time, in the last session
+    where the run was resumed. ``folder`` has everything but index and config.
     """
     return {
         "version": VERSION,
@@ -73,9 +75,18 @@ def manifest_of(
             for ref, model in models.items()
         ],
         "overflows": dict(overflows),
+        "workers": result.workers,
+        "tensors": result.tensors,
+        "passes": result.passes,
+        "bytes_read": result.bytes_read,
+        "bytes_written": result.bytes_written,
         "predicted_peak_bytes": result.predicted_peak_bytes,
         "measured_peak_bytes": result.measured_peak_bytes,
+        "predicted_seconds": result.predicted_seconds,
         "seconds": result.seconds,
+        "resumed": result.resumed,
+        "warnings": list(result.warnings),
+        "samples": samples.columns(),
         "shards": [
             {
                 "name": shard.file_name,

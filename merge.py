@@ -13,30 +13,35 @@ from .engine import host
 from .engine.compile import Compiled, names_by_model
 from .engine.errors import InputError
 from .engine.mapping import donor_of
-from .engine.units import format_bytes, format_names
+from .engine.rates import RATES
+from .engine.time_model import predicted_seconds, program_seconds
+from .engine.units import format_bytes, format_names, format_seconds
+from .graphs import write_graph
 from .loaders.card import CardFacts
 from .loaders.card_inputs import inherited
 from .loaders.card_models import card_models, hub_ids, shared_values
 from .loaders.config import output_config
 from .loaders.generation import Vocabulary as KnownTokens
 from .loaders.side_files import SideFiles, side_files
+from .merge_result import MergeResult as MergeResult
 from .running import run_merge
 from .version import VERSION
+from .watching import callback_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import networkx as nx
 
-    from .engine.execute import Callback
-    from .engine.graph import Node
+    from .engine.graph import Node, Program
     from .engine.methoddef import MethodDef
     from .engine.model import Model
     from .engine.plan import Plan
+    from .engine.progress import Callback
+    from .engine.rates import Rates
     from .engine.recipe import ModelRef, Recipe
     from .loaders.shards import Shard
     from .loaders.vocabulary import OutputTokenizer
-    from .verification import VerifyReport
 
 SIDE_FILES_BYTES = 1 << 20
 """What config, index, card and manifest take, about; all other files are counted as they are."""
@@ -54,6 +59,17 @@ class MergePlan:
     shards: tuple[Shard, ...]
     plan: Plan
     warnings: tuple[str, ...]
+    rates: Rates = RATES
+
+    @cached_property
+    def predicted_seconds(self) -> float:
+        """About how long a run takes, by what a machine is taken to do in a second; see engine.time_model."""
+        return predicted_seconds(self.plan, self.rates)
+
+    @cached_property
+    def program_seconds(self) -> Mapping[Program, float]:
+        """The part of it that one tensor of a program takes, by the graph's program."""
+        return program_seconds(self.plan, self.rates)
 
     @property
     def donor(self) -> Model:
@@ -68,6 +84,15 @@ class MergePlan:
     def graph_of(self, tensor_name: str) -> nx.DiGraph[Node]:
         """The op graph of one output tensor. KeyError if the merge does not write it."""
         return self.plan.island_of(tensor_name).program.to_networkx()
+
+    def write_graph(
+        self, path: str | Path, *, expand: bool = False, tensor: str | None = None, out: str | Path | None = None
+    ) -> None:
+        """Write the graph as .html, .svg, .dot, .mmd or .json: folded, all of it, or one tensor's op graph.
+
+        ``out`` is where the merge will go. Raises UsageError or OutputError.
+        """
+        write_graph(self, Path(path), expand=expand, tensor=tensor, out=None if out is None else Path(out))
 
     @cached_property
     def recipe_sha256(self) -> str:
@@ -109,6 +134,7 @@ class MergePlan:
             "predicted_peak_bytes": plan.predicted_peak_bytes,
             "minimum_memory_bytes": plan.minimum_bytes,
             "reserved_bytes": plan.reserved_bytes,
+            "predicted_seconds": round(self.predicted_seconds, 3),
             "shards": list(self._shard_facts),
             "models": [
                 {
@@ -133,7 +159,7 @@ class MergePlan:
                 f"{plan.passes} {'pass' if plan.passes == 1 else 'passes'}",
                 f"read {format_bytes(plan.bytes_read)}, write {format_bytes(plan.bytes_written)}",
                 f"peak memory {format_bytes(plan.predicted_peak_bytes)} with {plan.workers} workers "
-                f"(at least {format_bytes(plan.minimum_bytes)})",
+                f"(at least {format_bytes(plan.minimum_bytes)}), about {format_seconds(self.predicted_seconds)}",
                 *self.warnings,
             ]
         )
@@ -146,26 +172,31 @@ class MergePlan:
         resume: bool = False,
         allow_nonfinite: bool = False,
         verify: bool = False,
-        progress: Callback | None = None,
+        profile: bool = False,
+        progress: Callback | bool | None = None,
     ) -> MergeResult:
         """Carry out the plan into a folder.
 
-        With ``resume``, an interrupted run goes on where there is one, to the same bytes. With ``allow_nonfinite``,
-        NaN and infinity that arithmetic reads are a warning and no InputError. With ``verify``, the written folder is
-        read back and checked, the manifest gets the sha256 of its shards, and the result has the report; memory for
-        that was set aside if the plan was made for it. Raises PlanError, UsageError (the folder), InputError,
-        OutputError, or Interrupted, a KeyboardInterrupt, once all workers ended; their ``kept_share`` is the part of
-        the output that ``resume`` goes on from.
+        With ``resume``, an interrupted run goes on where there is one, to the same bytes. With ``allow_nonfinite``, NaN
+        and infinity that arithmetic reads are a warning and no InputError. With ``verify``, the written folder is read
+        back and checked, the manifest gets the sha256 of its shards, and the result has the report; memory for that was
+        set aside if the plan was made for it. With ``profile``, the result says where the time went, and the folder
+        gets a trace. ``progress`` is called a few times a second with an engine.progress.Progress; True shows it as the
+        command line does, or as a notebook can. Raises PlanError, UsageError (the folder), InputError, OutputError, or
+        Interrupted, a KeyboardInterrupt, once all workers ended; their ``kept_share`` is the part of the output that
+        ``resume`` goes on from.
         """
-        return run_merge(
-            self,
-            Path(out),
-            overwrite=overwrite,
-            resume=resume,
-            allow_nonfinite=allow_nonfinite,
-            verify=verify,
-            progress=progress,
-        )
+        with callback_of(progress, self.plan.budget_bytes) as callback:
+            return run_merge(
+                self,
+                Path(out),
+                overwrite=overwrite,
+                resume=resume,
+                allow_nonfinite=allow_nonfinite,
+                verify=verify,
+                profile=profile,
+                progress=callback,
+            )
 
     @cached_property
     def side_files(self) -> SideFiles:
@@ -281,6 +312,7 @@ class MergePlan:
             predicted_peak_bytes=self.plan.predicted_peak_bytes,
             measured_peak_bytes=host.peak_resident_bytes(),
             reserved_bytes=self.plan.reserved_bytes,
+            predicted_seconds=round(self.predicted_seconds, 3),
             seconds=round(seconds, 3),
             resumed=resumed,
             shards=self._shard_facts,
@@ -293,26 +325,3 @@ class MergePlan:
                 ),
             ),
         )
-
-
-@dataclass(frozen=True)
-class MergeResult:
-    """What a finished run did; the fields of ``plait run --json``. ``verification`` is there where it was asked for."""
-
-    output: str
-    recipe_sha256: str
-    seed: int
-    device: str
-    workers: int
-    tensors: int
-    bytes_read: int
-    bytes_written: int
-    passes: int
-    predicted_peak_bytes: int
-    measured_peak_bytes: int
-    reserved_bytes: int
-    seconds: float
-    resumed: bool
-    shards: tuple[dict[str, object], ...]
-    warnings: tuple[str, ...]
-    verification: VerifyReport | None = None

@@ -13,13 +13,25 @@ Finished = Annotated[Path, typer.Argument(help="A finished folder, of this progr
 Models = Annotated[list[str], typer.Argument(help="Model folders.", metavar="MODEL...")]
 ModelA = Annotated[str, typer.Argument(help="Model folder; the reference.", metavar="A")]
 ModelB = Annotated[str, typer.Argument(help="Model folder.", metavar="B")]
+Report = Annotated[Path, typer.Argument(help="A finished folder of plait run.", metavar="OUT")]
 MethodName = Annotated[str | None, typer.Argument(help="One method, in full.")]
 DemoFolder = Annotated[
     Path | None, typer.Argument(help="Where the merged model goes; default ./demo-output.", metavar="[DIR]")
 ]
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Plan, predict, print the graph; write nothing.")]
-Tensor = Annotated[str | None, typer.Option(help="With --dry-run: the op graph of one output tensor.", metavar="NAME")]
+Graphs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--graph",
+        help="Write the graph, by suffix: .html, .svg, .dot, .mmd (Mermaid) or .json (repeatable).",
+        metavar="FILE",
+    ),
+]
+Expand = Annotated[bool, typer.Option("--expand", help="With --dry-run, --graph: every tensor, nothing folded.")]
+Tensor = Annotated[
+    str | None, typer.Option(help="With --dry-run, --graph: the op graph of one output tensor.", metavar="NAME")
+]
 Memory = Annotated[
     str | None,
     typer.Option(help="Bound on the peak resident memory of the process: 400MiB, 2GiB, 5GB.", metavar="SIZE"),
@@ -41,9 +53,17 @@ AllowNonfinite = Annotated[
     ),
 ]
 Verify = Annotated[bool, typer.Option("--verify", help="Check the written folder; record its digests.")]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Where the time went, as a table and as a trace, OUT/plait-trace.json.gz.")
+]
 Digests = Annotated[bool, typer.Option("--hash", help="Compare the sha256 of the shards, too.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings about the recipe are errors.")]
 Lenient = Annotated[bool, typer.Option("--lenient", help="Near misses in the recipe are warnings.")]
+MovedMaps = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="PATH is where the input REF of the run is now (repeatable).", metavar="REF=PATH"),
+]
+HeadersOnly = Annotated[bool, typer.Option("--headers-only", help="Read no tensors: only what is recorded.")]
 Html = Annotated[
     Path | None, typer.Option(help="Write a page with all figures; needs no network to look at.", metavar="FILE")
 ]

@@ -15,6 +15,7 @@ from .engine.execute import execute
 from .engine.journal import Finished, Journal
 from .engine.recorder import Recorder, batch_of
 from .engine.resumption import finished_by, kept_bytes, remaining, share_of, trusted
+from .engine.timing import Profiler
 from .engine.units import MIB, align_up, format_bytes
 from .identity import identity_of, read_earlier, refuse_changed
 from .loaders.card import render_card
@@ -23,15 +24,18 @@ from .loaders.positioned_io import FilePool
 from .loaders.shards import LeftShards
 from .loaders.writer import INDEX_FILE, ShardWriter, index_of
 from .manifest import manifest_of, overflow_warnings
+from .profiling import profiled
 from .unused import rows_by_input, unused_by_input
 from .verification import needed_bytes, verified
+from .watching import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .engine.execute import Callback, Progress
     from .engine.journal import Batch
     from .engine.model import StoredTensor
+    from .engine.progress import Callback, Progress
+    from .engine.samples import Samples
     from .loaders.shards import ShardState
     from .merge import MergePlan, MergeResult
 
@@ -50,17 +54,22 @@ def run_merge(
     resume: bool,
     allow_nonfinite: bool,
     verify: bool = False,
+    profile: bool = False,
     progress: Callback | None,
 ) -> MergeResult:
     """Carry out a plan; see MergePlan.run."""
     started = time.perf_counter()
     if verify and not merge.plan.afterwards_bytes:
         merge = _with_room_to_verify(merge)
+    check_seconds = merge.plan.bytes_written / merge.rates.check_bytes if verify else 0.0
+    watch = Watch(progress, predicted_seconds=merge.predicted_seconds, check_seconds=check_seconds)
+    profiler = Profiler() if profile else None
     inputs = {Path(model.folder) for model in merge.models.values()}
     with OutputFolder(out, overwrite=overwrite, resume=resume, inputs=inputs) as folder:
         work = _Work(merge, folder, allow_nonfinite=allow_nonfinite)
         try:
-            final = work.fill(progress)
+            final = work.fill(watch, profiler)
+            watch.enter("finish")
             nonfinite = work.nonfinite
             overflows = work.overflows
             work.warnings += overflow_warnings(merge.plan, overflows)
@@ -72,14 +81,17 @@ def run_merge(
                 nonfinite=nonfinite,
                 warnings=work.warnings,
             )
-            _finish(merge, folder, result, nonfinite, overflows, allow_nonfinite=allow_nonfinite)
+            _finish(merge, folder, result, nonfinite, overflows, watch.samples, allow_nonfinite=allow_nonfinite)
         except KeyboardInterrupt as interruption:
             raise (Interrupted(work.kept_share) if work.began else interruption) from None
         except PlaitError as error:
             if work.began and error.may_go_on:
                 error.kept_share = work.kept_share
             raise
-        return verified(folder, result, progress) if verify else result
+        watch.enter("verify")
+        if profiler is not None:
+            result = profiled(folder, merge.plan, profiler, watch, work.flush_seconds, result)
+        return verified(folder, result, watch.verifying) if verify else result
 
 
 def _with_room_to_verify(merge: MergePlan) -> MergePlan:
@@ -102,6 +114,7 @@ class _Work:
         self.merge, self.folder = merge, folder
         self.began = False
         self.bytes_written = 0
+        self.flush_seconds = 0.0
         self.warnings: list[str] = []
         self._identity = identity_of(merge, allow_nonfinite=allow_nonfinite)
         self._let_through: set[StoredTensor] | None = set() if allow_nonfinite else None
@@ -126,7 +139,7 @@ class _Work:
         islands, counts = self.merge.plan.graph.islands, self._finished.overflows
         return {name: counts[position] for position in sorted(counts) for name in islands[position].outputs}
 
-    def fill(self, progress: Callback | None) -> Progress:
+    def fill(self, watch: Watch, profiler: Profiler | None) -> Progress:
         """Write the shards, or what they lack."""
         merge, folder, plan = self.merge, self.folder, self.merge.plan
         batches: list[Batch] = []
@@ -147,9 +160,20 @@ class _Work:
             ):
                 writer.keep(kept_bytes(plan, left))
                 recorder = Recorder(journal, plan, writer, self._finished, self._let_through)
+                watch.enter("tensors")
                 final = execute(
-                    plan, files, writer, progress, let_through=self._let_through, left=left, recorder=recorder
+                    plan,
+                    files,
+                    writer,
+                    watch.tensors,
+                    let_through=self._let_through,
+                    left=left,
+                    recorder=recorder,
+                    rates=merge.rates,
+                    timed=profiler.worker if profiler is not None else None,
                 )
+                self.flush_seconds = recorder.flush_seconds
+                watch.enter("flush")
                 writer.finish()
                 self.bytes_written = writer.bytes_written
         refuse_changed(merge.models.values())
@@ -206,6 +230,7 @@ def _finish(
     result: MergeResult,
     nonfinite: Mapping[str, Sequence[str]],
     overflows: Mapping[str, int],
+    samples: Samples,
     *,
     allow_nonfinite: bool,
 ) -> None:
@@ -224,6 +249,7 @@ def _finish(
             nonfinite=nonfinite,
             overflows=overflows,
             unused=unused_by_input(merge),
+            samples=samples,
             rows=rows_by_input(merge),
             folder=folder.path,
         ),

@@ -28,7 +28,7 @@ from .scanning import WORKER_BYTES, Scan, Values, same_bytes, scan
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .engine.execute import Callback
+    from .engine.progress import Callback
     from .loaders.folder import OutputFolder
     from .loaders.safetensors_file import HeaderEntry
     from .merge import MergeResult
@@ -77,7 +77,7 @@ def verify(folder: str | Path, hash: bool = False, *, progress: Callback | None 
     interrupted run, or one that is still at work there.
     """
     path = Path(folder)
-    _refuse_unfinished(path)
+    refuse_unfinished(path, "verify")
     return examine(path, digests=hash, progress=progress)
 
 
@@ -144,15 +144,15 @@ def verified(folder: OutputFolder, result: MergeResult, progress: Callback | Non
     return replace(result, verification=replace(report, checks=checks), measured_peak_bytes=host.peak_resident_bytes())
 
 
-def _refuse_unfinished(path: Path) -> None:
-    """InputError if a run is at work in a folder, or was interrupted in it."""
+def refuse_unfinished(path: Path, what: str) -> None:
+    """InputError if a run is at work in a folder, or was interrupted in it; ``what`` was to be done with it."""
     try:
         refuse_if_locked(path)
     except UsageError as error:
         raise InputError(str(error)) from None
     if (path / JOURNAL_FILE).exists():
         raise InputError(
-            f"{path}: holds an interrupted run, so there is nothing to verify yet; "
+            f"{path}: holds an interrupted run, so there is nothing to {what} yet; "
             f"go on with: plait run RECIPE {path} --resume ({path / 'plait.yml'} is a copy of the recipe)"
         )
     partial = sorted(path.glob(f"*{PARTIAL_SUFFIX}"))

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,41 +16,25 @@ import torch
 from .errors import PlaitError
 from .feed import Feed, OpenIsland, Task
 from .finite import Overflows, all_finite, canonical, refuse
+from .forecast import Forecast
 from .host import give_back_freed_memory, one_torch_thread
 from .opdef import Tile
+from .progress import Progress
+from .rates import RATES
 from .reading import pieces
 from .resumption import spared_bytes
 from .steps import Step, bind, page_aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .memory import Arena
     from .model import StoredTensor, TensorReader, TensorWriter
     from .plan import Plan
+    from .progress import Callback
+    from .rates import Rates
     from .recorder import Recorder
     from .tiling import Pass
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is. Rates are the caller's to compute: bytes are monotonic, seconds since the start."""
-
-    bytes_read: int
-    bytes_written: int
-    bytes_total: int
-    tensors_done: int
-    tensors_total: int
-    seconds: float
-
-    @property
-    def share(self) -> float:
-        """Part of all bytes that is done, 0 to 1."""
-        # A wrong guess means reading a tensor once more than planned.
-        return min((self.bytes_read + self.bytes_written) / self.bytes_total, 1.0) if self.bytes_total else 1.0
-
-
-Callback: TypeAlias = Callable[[Progress], None]
 
 
 def execute(
@@ -65,16 +47,19 @@ def execute(
     let_through: set[StoredTensor] | None = None,
     left: Mapping[int, Sequence[Tile]] | None = None,
     recorder: Recorder | None = None,
+    rates: Rates = RATES,
+    timed: Callable[[Run], Worker] | None = None,
 ) -> Progress:
     """Carry out a plan and return the final progress.
 
     NaN or infinity in what arithmetic reads is an InputError, unless ``let_through`` is given: then the stored tensors
     that hold some are added to it, and the run goes on. ``left`` has, for the tensors that an earlier run began, what
-    it did not write. ``recorder`` keeps the journal.
+    it did not write. ``recorder`` keeps the journal. ``rates`` weigh the work for the time left. ``timed`` makes
+    workers that keep the time of what they do.
 
     Raises what a reader, a writer or a kernel raised first, or KeyboardInterrupt, after every worker has ended.
     """
-    run = _Run(plan, reader, writer, let_through, left or {}, recorder)
+    run = Run(plan, reader, writer, let_through, left or {}, recorder, rates, timed or Worker)
     threads_before = torch.get_num_threads()
     one_torch_thread()
     if any(each.wholes for program in plan.programs.values() for each in program.passes):
@@ -104,7 +89,7 @@ def execute(
     return final
 
 
-class _Run:
+class Run:
     """The shared state of one execution."""
 
     def __init__(
@@ -115,10 +100,14 @@ class _Run:
         let_through: set[StoredTensor] | None,
         left: Mapping[int, Sequence[Tile]],
         recorder: Recorder | None,
+        rates: Rates,
+        make_worker: Callable[[Run], Worker],
     ) -> None:
         self.plan, self.reader, self.writer, self.let_through = plan, reader, writer, let_through
         self.recorder = recorder
         self.feed = Feed(plan, left)
+        self.forecast = Forecast(plan, left, rates)
+        self._make_worker = make_worker
         self._total_bytes = plan.bytes_read + plan.bytes_written - plan.header_bytes - spared_bytes(plan, left)
         self.ended = threading.Event()
         self.error: BaseException | None = None
@@ -128,6 +117,7 @@ class _Run:
         self._started = time.perf_counter()
 
     def count(self, read_bytes: int, written_bytes: int) -> None:
+        """Take note of bytes that were moved."""
         with self._lock:
             self._read_bytes += read_bytes
             self._written_bytes += written_bytes
@@ -140,13 +130,20 @@ class _Run:
             self.let_through.add(tensor)
 
     def progress(self) -> Progress:
+        """How far the run is now."""
+        seconds = time.perf_counter() - self._started
         return Progress(
             self._read_bytes,
             self._written_bytes,
             self._total_bytes,
             self.feed.finished,
             len(self.plan.graph.islands),
-            time.perf_counter() - self._started,
+            seconds,
+            work_share=self.forecast.share,
+            seconds_left=self.forecast.seconds_left(seconds),
+            workers=self.plan.workers,
+            busy_seconds=self.forecast.busy_seconds,
+            parts=self.feed.parts(),
         )
 
     def fail(self, error: BaseException) -> None:
@@ -169,16 +166,21 @@ class _Run:
                 self.fail(error)
 
     def work(self) -> None:
+        """What a thread does: tile after tile until nothing is left."""
         try:
             # What is not finite is found where it is written; numpy has nothing to say about it.
             with torch.inference_mode(), np.errstate(all="ignore"):
                 one_torch_thread()
-                worker = _Worker(self)
-                while (task := self.feed.take()) is not None:
+                worker = self._make_worker(self)
+                while (task := worker.take()) is not None:
+                    self.forecast.begin(id(worker), (started := time.perf_counter()) - self._started)
                     overflowed = worker.run(task)
+                    ran = time.perf_counter()
                     if self.recorder is not None and task.island.in_last_pass:
                         self.recorder.finished(task.island.position, task.tile, overflowed)
-                    self.feed.done(task)
+                    self.forecast.tile(id(worker), task.island.plan, task.pass_index, task.tile.elements, ran - started)
+                    if worker.done(task):
+                        self.forecast.ended(task.island.plan, task.pass_index, time.perf_counter() - ran)
         except BaseException as error:  # whatever it is, the caller has to see it
             self.fail(error)
         finally:
@@ -188,14 +190,22 @@ class _Run:
                     self.ended.set()
 
 
-class _Worker:
+class Worker:
     """One thread's arena and the views into it."""
 
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
         self._arena = page_aligned(run.plan.arena_bytes)
         self._bound: tuple[OpenIsland | None, int, int] = (None, 0, 0)
         self._steps: list[Step] = []
+
+    def take(self) -> Task | None:
+        """The next tile; None when nothing is left."""
+        return self._run.feed.take()
+
+    def done(self, task: Task) -> bool:
+        """Give a tile back as finished; whether a pass has ended with it."""
+        return self._run.feed.done(task)
 
     def run(self, task: Task) -> int:
         """Work on a tile; returns how many elements became infinity on the way to the output."""
@@ -211,23 +221,37 @@ class _Worker:
         leaf = island.leaves[0]
         itemsize = leaf.spec.dtype.itemsize
         offset_bytes, size_bytes = tile.lo * itemsize, tile.elements * itemsize
-        copy = self._run.writer.copy_from
-        left = tuple(name for name in island.outputs if not copy(name, offset_bytes, leaf, size_bytes))
+        left = tuple(name for name in island.outputs if not self._move(name, offset_bytes, leaf, size_bytes))
         self._run.count(0 if left else size_bytes, size_bytes * (len(island.outputs) - len(left)))
         if left:
             for lo in range(tile.lo, tile.hi, max(arena.tile_elements, 1)):
                 part = Tile(lo, min(lo + arena.tile_elements, tile.hi))
                 self._compute(island, part, current, left)
 
+    def _move(self, name: str, offset_bytes: int, leaf: StoredTensor, size_bytes: int) -> bool:
+        return self._run.writer.copy_from(name, offset_bytes, leaf, size_bytes)
+
+    def _bind(self, island: OpenIsland, tile: Tile, *, careful: bool = False) -> list[Step]:
+        return bind(self._arena, island, tile, self._run.plan.places, careful=careful)
+
+    def _finite(self, values: torch.Tensor) -> bool:
+        return all_finite(values)
+
+    def _fold(self, step: Step, island: OpenIsland, current: Pass, tile: Tile) -> None:
+        """Put a tile's partial into the state of its tensor."""
+        assert step.node.op.reduction is not None
+        with island.lock:
+            step.node.op.reduction.fold(island.states[step.node], step.out, tile, current.block_elements)
+
     def _compute(self, island: OpenIsland, tile: Tile, current: Pass, outputs: tuple[str, ...]) -> int:
         """Walk one pass over one tile; a write goes to ``outputs``. Returns how many elements overflowed."""
         wanted = (island, island.pass_index, tile.elements)
         if self._bound != wanted:
-            self._steps = bind(self._arena, island, tile, self._run.plan.places)
+            self._steps = self._bind(island, tile)
             self._bound = wanted
         if self._walk(self._steps, island, tile, current, outputs):
             return 0
-        careful = bind(self._arena, island, tile, self._run.plan.places, careful=True)
+        careful = self._bind(island, tile, careful=True)
         self._walk(careful, island, tile, current, outputs, overflows := Overflows(tile.elements))
         return overflows.count
 
@@ -247,7 +271,7 @@ class _Worker:
                 if step.node.op.name != "write":
                     read_bytes += self._read(step, island, current, tile, overflows)
                 else:
-                    if step.looked_into is not None and not all_finite(step.looked_into):
+                    if step.looked_into is not None and not self._finite(step.looked_into):
                         if overflows is None:
                             return False
                         canonical(step.looked_into)
@@ -256,10 +280,8 @@ class _Worker:
                     written_bytes += step.out.numel() * len(outputs)
                 continue
             step.kernel(step.out, step.ins, step.scratch, tile, **step.attrs)
-            reduction = step.node.op.reduction
-            if reduction is not None:
-                with island.lock:
-                    reduction.fold(island.states[step.node], step.out, tile, current.block_elements)
+            if step.node.op.reduction is not None:
+                self._fold(step, island, current, tile)
         self._run.count(read_bytes, written_bytes)
         return True
 
@@ -275,7 +297,7 @@ class _Worker:
                     continue
                 self._run.reader.read_into(leaf, stored.lo * itemsize, piece)
                 read_bytes += piece.numel()
-        if step.looked_into is not None and not all_finite(step.looked_into):
+        if step.looked_into is not None and not self._finite(step.looked_into):
             for part, own in _parts(current, tile):
                 for leaf, stored, inside in pieces(node, island.leaves, part):
                     found = step.looked_into[own][inside]

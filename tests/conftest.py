@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
 
+import plait
 import pytest
+from browser_support import started_browser
+from checkpoints import Shape, write_family
+from graph_page_support import TiesPage, write_ties_page
 from hypothesis import settings
 from resume_support import write_inputs
+from view_support import LAYERS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # How long an example takes depends on who else is at work on the machine; that is no test's business.
@@ -27,3 +34,38 @@ def quick_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def inputs(tmp_path: Path) -> Path:
     """Models and a recipe of which a run can be interrupted."""
     return write_inputs(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def view_family(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models to be shown: a base, ft1 and ft2."""
+    folder = tmp_path_factory.mktemp("family")
+    write_family(folder, Shape(64, 176, LAYERS, 4, 2, 512))
+    return folder
+
+
+@pytest.fixture
+def planned(view_family: Path, tmp_path: Path) -> Callable[..., plait.MergePlan]:
+    """Plans a recipe in which ``BASE``, ``FT1`` and ``FT2`` are the models."""
+
+    def plan(recipe: str, **options: object) -> plait.MergePlan:
+        path = tmp_path / "recipe.yml"
+        path.write_text(
+            dedent(recipe).replace("BASE", str(view_family / "base")).replace("FT", str(view_family / "ft"))
+        )
+        return plait.plan(path, **options)
+
+    return plan
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless browser; tests that ask for it are skipped where there is none."""
+    with started_browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def ties_page(tmp_path_factory: pytest.TempPathFactory) -> TiesPage:
+    """The page of a small plan's graph."""
+    return write_ties_page(tmp_path_factory.mktemp("ties"))

@@ -12,6 +12,7 @@ from checkpoints import write_family
 from merge_support import file_bytes, peak_bytes, save_model, tensors_of, write_recipe
 from merge_support import plait as run_plait
 from plait.engine.errors import InputError, Interrupted, UsageError
+from plait.views import dry_run
 from tokenizer_support import byte_level
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -170,7 +171,12 @@ def test_a_dry_run_shows_whose_rows_are_gathered(family: Path) -> None:
     recipe = write_recipe(family / "recipe.yml", RECIPE.format(block="{source: union}"))
     found = run_plait("run", recipe, "--dry-run", "--tensor", EMBEDDING, cwd=family)
     assert found.returncode == 0, found.stderr
-    assert found.stdout.count(f"gather A B {EMBEDDING}") == 2
+    tree, _, reads = found.stdout.partition("\n  read ")
+    assert tree.count("gather A B ") == 2
+    assert [f"{mark} {EMBEDDING}" in reads for mark in "AB"] == [True, True]
+    merge = plait.plan(recipe)
+    rows = merge.plan.island_of(EMBEDDING).spec.shape[0]
+    assert f" {rows} vocabulary rows, " in next(dry_run.page(merge, None, free_disk_bytes=1)).plain
 
 
 def test_the_rows_that_a_model_lends_are_counted(family: Path) -> None:

@@ -18,8 +18,10 @@ _PLAIN_LETTERS = str.maketrans(
         "├": "|",
         "└": "`",
         "│": "|",
+        "─": "-",
         "–": "-",
         "…": "~",
+        "↓": "v",
         "→": ">",
         "×": "x",
         "Δ": "D",
@@ -31,13 +33,23 @@ _PLAIN_LETTERS = str.maketrans(
         "▒": ":",
         "▓": "#",
         "█": "@",
+        "▁": ".",
+        "▂": ",",
+        "▃": "-",
+        "▄": "=",
+        "▅": "+",
+        "▆": "o",
+        "▇": "#",
         "∞": "~",
         "≤": "<",
         "‖": "|",
         "\u00a0": " ",
     }
 )
-"""For a stream whose encoding has none of these, such as a pipe on some systems: one letter each, so columns stay."""
+"""For a stream that cannot show them, such as a pipe or an old console on some systems: one letter each, so columns
+stay."""
+
+_DRAWN_WITH = "".join(map(chr, _PLAIN_LETTERS))
 
 
 class _Console(Console):
@@ -64,10 +76,19 @@ def width_of(console: Console) -> int | None:
 def print_lines(console: Console, lines: Iterable[Text]) -> None:
     """Print lines as they are: nothing is wrapped, padded or read as markup."""
     for line in lines:
-        if not _can_show(console, line.plain):
-            line.plain = line.plain.translate(_PLAIN_LETTERS).encode(console.encoding, "replace").decode()
+        line.plain = showable(console, line.plain)
         # Soft wrapping is rich's word for leaving lines alone.
         console.print(line, soft_wrap=True)
+
+
+def showable(console: Console, text: str) -> str:
+    """The text in letters that the console has, as many of them.
+
+    Where it lacks one of those that pages draw with, all of them are replaced: a picture and its legend stay alike.
+    """
+    if console.legacy_windows or not _can_show(console, _DRAWN_WITH):
+        text = text.translate(_PLAIN_LETTERS)
+    return text if _can_show(console, text) else text.encode(console.encoding, "replace").decode(console.encoding)
 
 
 def warn(console: Console, text: str) -> None:

@@ -40,6 +40,8 @@ _MODEL_FILES = re.compile(
 """What a model folder is made of; anything else in a replaced folder is somebody's own and is kept."""
 
 
+_AT_A_TIME = 1 << 16
+
 _NOTHING_YET = re.compile(r"plait\.lock.*|plait-journal\.tmp")
 
 
@@ -110,7 +112,9 @@ class OutputFolder:
             temporary.parent.mkdir(exist_ok=True)
             # Half a character, in a config or in the name of a file, is written as JSON escapes it.
             with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-                file.write(text)
+                # A tokenizer's text is large, and its bytes would be as much again.
+                for start in range(0, len(text), _AT_A_TIME):
+                    file.write(text[start : start + _AT_A_TIME])
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path / name)

@@ -145,7 +145,7 @@ class _Run:
             self._written_bytes,
             self._total_bytes,
             self.feed.finished,
-            len(self.plan.graph.islands),
+            len(self.plan.sequence),
             time.perf_counter() - self._started,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,11 +43,13 @@ def _root(
 
 @app.command()
 def run(
+    context: typer.Context,
     recipe: options.Recipe,
     out: options.Out = None,
     dry_run: options.DryRun = False,
     memory: options.Memory = None,
     workers: options.Workers = None,
+    processes: options.Processes = 1,
     seed: options.Seed = None,
     shard_size: options.ShardSize = "5GB",
     maps: options.Maps = None,
@@ -67,21 +70,26 @@ def run(
     from .api import plan as make_plan
     from .engine.host import resident_bytes
     from .engine.suggest import closest, did_you_mean
+    from .launching import launched, processes_of
     from .loaders.folder import free_disk_bytes
     from .views import dry_run as dry_run_view
     from .views import result as result_view
     from .views.progress import RunProgress
 
-    merge = make_plan(
-        recipe,
-        memory=_size(memory, "--memory"),
-        workers=workers,
-        seed=seed,
-        shard_size=_size(shard_size, "--shard-size") or 0,
-        maps=_maps(maps or []),
-        strict=strict,
-        lenient=lenient,
-    )
+    planning: dict[str, Any] = {
+        "memory": _size(memory, "--memory"),
+        "workers": workers,
+        "seed": seed,
+        "shard_size": _size(shard_size, "--shard-size") or 0,
+        "maps": _maps(maps or []),
+        "strict": strict,
+        "lenient": lenient,
+    }
+    launch = context.with_resource(launched())
+    planning |= processes_of(launch, processes)
+    if launch is not None and launch.number:
+        raise typer.Exit(launch.join(recipe, out, planning, allow_nonfinite=allow_nonfinite))
+    merge = make_plan(recipe, **planning)
     if dry_run:
         if as_json:
             _print_json(merge.report())
@@ -98,7 +106,8 @@ def run(
         result_view.show_start(merge, out)
     elif not quiet:
         result_view.show_warnings(merge.warnings)
-    with RunProgress(merge.plan.budget_bytes, resident_bytes, enabled=not quiet) as progress:
+    held_bytes = partial(resident_bytes, children=processes > 1)
+    with RunProgress(merge.parts.budget_bytes, held_bytes, enabled=not quiet) as progress:
         result = merge.run(
             out,
             overwrite=overwrite,
@@ -106,6 +115,7 @@ def run(
             allow_nonfinite=allow_nonfinite,
             verify=verify,
             progress=progress,
+            launch=launch,
         )
     if not quiet:
         result_view.show_warnings(result.warnings[len(merge.warnings) :])

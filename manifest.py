@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .merge import MergeResult
 
 _OTHER_FILES = re.compile(
-    r".*\.safetensors.*|plait\.lock.*|plait-journal.*|plait-manifest\.json.*|config\.json|README\.md|.*\.tmp"
+    r".*\.safetensors.*|plait\.lock.*|plait-journal.*|plait-process-.*|plait-manifest\.json.*|config\.json|README\.md|.*\.tmp"
 )
 """What the list of files beside the shards leaves out: what is not there yet, is gone soon, or is made to be edited."""
 
@@ -73,6 +73,7 @@ def manifest_of(
         "predicted_peak_bytes": result.predicted_peak_bytes,
         "measured_peak_bytes": result.measured_peak_bytes,
         "seconds": result.seconds,
+        **({"processes": list(result.processes)} if result.processes else {}),
         "shards": [
             {
                 "name": shard.file_name,

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .engine import host
 from .engine.compile import Compiled, names_by_model
@@ -20,6 +20,8 @@ from .loaders.card_models import card_models, hub_ids, shared_values
 from .loaders.config import output_config
 from .loaders.generation import Vocabulary as KnownTokens
 from .loaders.side_files import SideFiles, side_files
+from .merge_result import MergeResult
+from .parts import Parts, added_up
 from .running import run_merge
 from .version import VERSION
 
@@ -28,15 +30,16 @@ if TYPE_CHECKING:
 
     import networkx as nx
 
+    from .api import RecipeText
     from .engine.execute import Callback
     from .engine.graph import Node
     from .engine.methoddef import MethodDef
     from .engine.model import Model
     from .engine.plan import Plan
     from .engine.recipe import ModelRef, Recipe
+    from .launching import Launch
     from .loaders.shards import Shard
     from .loaders.vocabulary import OutputTokenizer
-    from .verification import VerifyReport
 
 SIDE_FILES_BYTES = 1 << 20
 """What config, index, card and manifest take, about; tokenizer files are counted as they are."""
@@ -54,6 +57,15 @@ class MergePlan:
     shards: tuple[Shard, ...]
     plan: Plan
     warnings: tuple[str, ...]
+    source: RecipeText
+    options: Mapping[str, Any]
+    processes: int = 1
+    processes_here: int = 1
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The plan as the parts of its processes."""
+        return Parts(self.plan, self.shards, self.processes)
 
     @property
     def donor(self) -> Model:
@@ -103,12 +115,12 @@ class MergePlan:
             "tensors": self.tensors,
             "ops": dict(sorted(counts.items())),
             "passes": plan.passes,
-            "bytes_read": plan.bytes_read,
+            "bytes_read": self.parts.bytes_read,
             "bytes_written": plan.bytes_written,
             "disk_needed_bytes": self.disk_needed_bytes,
-            "predicted_peak_bytes": plan.predicted_peak_bytes,
-            "minimum_memory_bytes": plan.minimum_bytes,
-            "reserved_bytes": plan.reserved_bytes,
+            "predicted_peak_bytes": self.parts.predicted_peak_bytes,
+            "minimum_memory_bytes": self.parts.minimum_bytes,
+            "reserved_bytes": self.parts.reserved_bytes,
             "shards": list(self._shard_facts),
             "models": [
                 {
@@ -147,6 +159,7 @@ class MergePlan:
         allow_nonfinite: bool = False,
         verify: bool = False,
         progress: Callback | None = None,
+        launch: Launch | None = None,
     ) -> MergeResult:
         """Carry out the plan into a folder.
 
@@ -164,6 +177,7 @@ class MergePlan:
             allow_nonfinite=allow_nonfinite,
             verify=verify,
             progress=progress,
+            launch=launch,
         )
 
     @cached_property
@@ -258,28 +272,32 @@ class MergePlan:
         moved_bytes: tuple[int, int],
         seconds: float,
         resumed: bool,
+        processes: Sequence[Mapping[str, Any]],
         nonfinite: Mapping[str, Sequence[str]],
         warnings: Sequence[str],
     ) -> MergeResult:
         """What a run did that ended now.
 
-        ``moved_bytes`` were read and written; ``nonfinite`` has the tensors let through by model reference,
-        ``warnings`` what the run has to say besides.
+        ``moved_bytes`` were read and written; ``processes`` has the facts of each process; ``nonfinite`` has the
+        tensors let through by model reference, ``warnings`` what the run has to say besides.
         """
         bytes_read, bytes_written = moved_bytes
+        # Process 0 has more to do after its part is done.
+        processes = [{**processes[0], "measured_peak_bytes": host.peak_resident_bytes()}, *processes[1:]]
+        together = added_up(processes)
         return MergeResult(
             output=str(out),
             recipe_sha256=self.recipe_sha256,
             seed=self.plan.seed,
             device="cpu",
-            workers=self.plan.workers,
+            workers=together["workers"],
             tensors=self.tensors,
             bytes_read=bytes_read,
             bytes_written=bytes_written,
             passes=self.plan.passes,
-            predicted_peak_bytes=self.plan.predicted_peak_bytes,
-            measured_peak_bytes=host.peak_resident_bytes(),
-            reserved_bytes=self.plan.reserved_bytes,
+            predicted_peak_bytes=together["predicted_peak_bytes"],
+            measured_peak_bytes=together["measured_peak_bytes"],
+            reserved_bytes=together["reserved_bytes"],
             seconds=round(seconds, 3),
             resumed=resumed,
             shards=self._shard_facts,
@@ -291,27 +309,8 @@ class MergePlan:
                     for reference, names in nonfinite.items()
                 ),
             ),
+            processes=tuple(processes) if len(processes) > 1 else (),
         )
 
 
-@dataclass(frozen=True)
-class MergeResult:
-    """What a finished run did; the fields of ``plait run --json``. ``verification`` is there where it was asked for."""
-
-    output: str
-    recipe_sha256: str
-    seed: int
-    device: str
-    workers: int
-    tensors: int
-    bytes_read: int
-    bytes_written: int
-    passes: int
-    predicted_peak_bytes: int
-    measured_peak_bytes: int
-    reserved_bytes: int
-    seconds: float
-    resumed: bool
-    shards: tuple[dict[str, object], ...]
-    warnings: tuple[str, ...]
-    verification: VerifyReport | None = None
+__all__ = ["MergePlan", "MergeResult"]

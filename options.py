@@ -25,6 +25,9 @@ Memory = Annotated[
     typer.Option(help="Bound on the peak resident memory of the process: 400MiB, 2GiB, 5GB.", metavar="SIZE"),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="CPU workers; default the usable cores.")]
+Processes = Annotated[
+    int, typer.Option(min=1, help="Processes that share the work on this machine, and --memory and --workers.")
+]
 Seed = Annotated[int | None, typer.Option(help="For randomised methods; default the recipe's, else 0.")]
 ShardSize = Annotated[str, typer.Option(help="Bytes a shard at most.", metavar="SIZE")]
 Maps = Annotated[

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
 
 from .engine import host
 from .engine.compile import names_by_model
 from .engine.errors import Interrupted, OutputError, PlaitError, PlanError
 from .engine.execute import execute
-from .engine.journal import Finished, Journal
+from .engine.journal import Batch, Finished, Journal
 from .engine.recorder import Recorder, batch_of
-from .engine.resumption import finished_by, kept_bytes, remaining, share_of, trusted
+from .engine.resumption import kept_bytes, remaining, share_of, unfinished
 from .engine.units import format_bytes
-from .identity import identity_of, read_earlier, refuse_changed
+from .identity import identity_of, refuse_changed
+from .launching import crew_of
 from .loaders.card import render_card
 from .loaders.folder import OutputFolder, free_disk_bytes
 from .loaders.positioned_io import FilePool
 from .loaders.shards import LeftShards
 from .loaders.writer import INDEX_FILE, ShardWriter, index_of
 from .manifest import manifest_of, overflow_warnings
+from .taking_up import take_up
 from .unused import unused_by_input
 from .verification import verified
 
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .engine.execute import Callback, Progress
-    from .engine.journal import Batch
     from .engine.model import StoredTensor
+    from .launching import Launch
     from .loaders.shards import ShardState
     from .merge import MergePlan, MergeResult
 
@@ -50,12 +53,13 @@ def run_merge(
     allow_nonfinite: bool,
     verify: bool = False,
     progress: Callback | None,
+    launch: Launch | None = None,
 ) -> MergeResult:
     """Carry out a plan; see MergePlan.run."""
     started = time.perf_counter()
     inputs = {Path(model.folder) for model in merge.models.values()}
     with OutputFolder(out, overwrite=overwrite, resume=resume, inputs=inputs) as folder:
-        work = _Work(merge, folder, allow_nonfinite=allow_nonfinite)
+        work = _Work(merge, folder, allow_nonfinite=allow_nonfinite, launch=launch)
         try:
             final = work.fill(progress)
             nonfinite = work.nonfinite
@@ -66,6 +70,7 @@ def run_merge(
                 moved_bytes=(final.bytes_read, work.bytes_written),
                 seconds=time.perf_counter() - started,
                 resumed=folder.goes_on,
+                processes=work.processes,
                 nonfinite=nonfinite,
                 warnings=work.warnings,
             )
@@ -82,19 +87,25 @@ def run_merge(
 class _Work:
     """The shards of a run, and what an interrupted run has left to do of them."""
 
-    def __init__(self, merge: MergePlan, folder: OutputFolder, *, allow_nonfinite: bool) -> None:
-        self.merge, self.folder = merge, folder
+    def __init__(self, merge: MergePlan, folder: OutputFolder, *, allow_nonfinite: bool, launch: Launch | None) -> None:
+        self.merge, self.folder, self.launch = merge, folder, launch
         self.began = False
         self.bytes_written = 0
         self.warnings: list[str] = []
+        self.processes: Sequence[Mapping[str, Any]] = ()
+        self._allow_nonfinite = allow_nonfinite
         self._identity = identity_of(merge, allow_nonfinite=allow_nonfinite)
         self._let_through: set[StoredTensor] | None = set() if allow_nonfinite else None
         self._finished = Finished()
         self._states: Mapping[str, ShardState] = {}
+        self._is_alone = len(merge.parts.shares) == 1
 
     @property
     def kept_share(self) -> float:
         """Part of the output that is written down as finished."""
+        if not self._is_alone:
+            with suppress(PlaitError):
+                self._finished = take_up(self.merge, self.folder.path, self._identity).finished
         return share_of(self.merge.plan, self._finished)
 
     @property
@@ -112,56 +123,105 @@ class _Work:
 
     def fill(self, progress: Callback | None) -> Progress:
         """Write the shards, or what they lack."""
-        merge, folder, plan = self.merge, self.folder, self.merge.plan
-        batches: list[Batch] = []
+        merge, folder = self.merge, self.folder
+        batches = [Batch(())]
         if folder.goes_on:
-            batches.append(self._take_up(read_earlier(folder.journal, self._identity)))
+            batches = [self._take_up()]
             self.began = True
         _check_room(merge, folder)
+        run, shards = token_hex(8), merge.parts.shares[0]
+        head = self._identity | {"run": run, "shards": None if self._is_alone else list(shards)}
         # Before any shard is made anew: what was in it must not count as finished.
-        with closing(Journal(folder.journal, self._identity, batches)) as journal:
+        with closing(Journal(folder.journal, head, batches)) as journal:
             self.began = True
+            folder.remove_journals_of_others()
             folder.write_text("plait.yml", merge.recipe.text)
-            left = remaining(plan, self._finished)
-            expected = {file.path: file.size_bytes for model in merge.models.values() for file in model.files}
-            direct = sum(expected.values()) > host.free_memory_bytes() * CACHED_SHARE
-            with (
-                FilePool(_INPUT_FILES, expected, direct=direct) as files,
-                ShardWriter(folder.path, merge.shards, files, self._states) as writer,
-            ):
-                writer.keep(kept_bytes(plan, left))
-                recorder = Recorder(journal, plan, writer, self._finished, self._let_through)
-                final = execute(
-                    plan, files, writer, progress, let_through=self._let_through, left=left, recorder=recorder
+            own = self._finished if self._is_alone else self._finished.only(merge.parts.of(shards).positions)
+            with crew_of(merge, folder, run, self._finished, self.launch, self._allow_nonfinite) as crew:
+                final, self.bytes_written = write_part(
+                    merge,
+                    shards,
+                    folder.path,
+                    self._states,
+                    own,
+                    journal,
+                    let_through=self._let_through,
+                    progress=crew.watching(progress),
                 )
-                writer.finish()
-                self.bytes_written = writer.bytes_written
+                own_facts = merge.parts.facts(
+                    0, bytes_read=final.bytes_read, bytes_written=self.bytes_written, seconds=final.seconds
+                )
+                final = crew.wait(final, progress)
+                self.processes = (own_facts, *crew.facts())
+                self.bytes_written = sum(each["bytes_written"] for each in self.processes)
+        if not self._is_alone:
+            self._gather()
         refuse_changed(merge.models.values())
         return final
 
-    def _take_up(self, batches: Sequence[Batch]) -> Batch:
-        """See what an interrupted run has finished that is still on disk; the same as one batch."""
-        merge, plan = self.merge, self.merge.plan
-        shards = LeftShards(self.folder.path, merge.shards)
-        self._states = shards.states
-        count = trusted(plan, shards, batches)
-        if count < len(batches):
+    def _take_up(self) -> Batch:
+        """See what a run has finished that is still on disk; the same as one batch."""
+        left = take_up(self.merge, self.folder.path, self._identity)
+        self._states, self._finished = left.states, left.finished
+        if left.redone_steps:
             self.warnings.append(
-                f"the end of what the interrupted run wrote is not on disk as it was; {len(batches) - count} of "
-                f"{len(batches)} steps are done again"
+                f"the end of what the interrupted run wrote is not on disk as it was; {left.redone_steps} of "
+                f"{left.steps} steps are done again"
             )
-        self._finished = finished_by(plan, batches[:count], missing=shards.missing)
-        named = {pair for batch in batches for pair in batch.nonfinite}
-        if self._let_through is not None and named:
-            tensors = (stored for model in merge.models.values() for stored in model.tensors.values())
-            self._let_through.update(stored for stored in tensors if (stored.model, stored.name) in named)
-        return batch_of(plan, shards, self._finished, self._let_through or ())
+        if self._let_through is not None:
+            self._let_through |= left.nonfinite
+        part = self.merge.parts.of(self.merge.parts.shares[0])
+        disk = LeftShards(self.folder.path, [self.merge.shards[number] for number in self.merge.parts.shares[0]])
+        return batch_of(part, disk, self._finished, self._let_through or ())
+
+    def _gather(self) -> None:
+        """Have what all processes wrote down in the run's own journal. OutputError if that is not everything."""
+        batch = self._take_up()
+        missing = unfinished(self.merge.plan, self._finished)
+        if missing:
+            name = self.merge.plan.graph.islands[missing[0]].name
+            raise OutputError(f"{self.folder.path}: {name} is not on disk as a process of this run wrote it")
+        head = self._identity | {"run": token_hex(8), "shards": list(self.merge.parts.shares[0])}
+        Journal(self.folder.journal, head, [batch]).close()
+        self.folder.remove_journals_of_others()
+
+
+def write_part(
+    merge: MergePlan,
+    shards: Sequence[int],
+    folder: Path,
+    states: Mapping[str, ShardState],
+    finished: Finished,
+    journal: Journal,
+    *,
+    let_through: set[StoredTensor] | None,
+    progress: Callback | None,
+) -> tuple[Progress, int]:
+    """Write shards, or what they lack; how much was done, and the bytes written, headers and all.
+
+    ``finished`` is what an earlier run has finished of their tensors; what this one does is added.
+    """
+    plan = merge.parts.of(shards)
+    left = remaining(plan, finished)
+    expected = {file.path: file.size_bytes for model in merge.models.values() for file in model.files}
+    direct = sum(expected.values()) > host.free_memory_bytes() * CACHED_SHARE
+    with (
+        FilePool(_INPUT_FILES, expected, direct=direct) as files,
+        ShardWriter(folder, [merge.shards[number] for number in shards], files, states) as writer,
+    ):
+        writer.keep(kept_bytes(plan, left))
+        recorder = Recorder(journal, plan, writer, finished, let_through)
+        final = execute(plan, files, writer, progress, let_through=let_through, left=left, recorder=recorder)
+        writer.finish()
+        return final, writer.bytes_written
 
 
 def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
     """OutputError if there is too little disk, or if too few files may be open; PlanError if too little memory."""
     plan = merge.plan
-    more_bytes, free_memory_bytes = plan.predicted_peak_bytes - host.resident_bytes(), host.free_memory_bytes()
+    others_bytes = (merge.processes_here - 1) * plan.predicted_peak_bytes
+    more_bytes = plan.predicted_peak_bytes + others_bytes - host.resident_bytes()
+    free_memory_bytes = host.free_memory_bytes()
     if more_bytes > free_memory_bytes:
         raise PlanError(
             f"the merge needs {format_bytes(more_bytes)} of memory more than it holds now, and "
@@ -176,11 +236,16 @@ def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
             f"{folder.out}: the merge needs {format_bytes(needed_bytes)} of disk, "
             f"and {format_bytes(free_bytes)} are free"
         )
+    check_open_files(folder.out, len(merge.parts.shares[0]))
+
+
+def check_open_files(out: Path, shards: int) -> None:
+    """OutputError if too few files may be open for so many shards."""
     # A file that is read or written past the page cache is open twice.
-    open_files = 2 * (len(merge.shards) + _INPUT_FILES) + _OTHER_FILES
+    open_files = 2 * (shards + _INPUT_FILES) + _OTHER_FILES
     if not host.allow_open_files(open_files):
         raise OutputError(
-            f"{folder.out}: {len(merge.shards)} shards need {open_files} open files, which is more than the system "
+            f"{out}: {shards} shards need {open_files} open files, which is more than the system "
             "allows; raise the limit (ulimit -n), or choose a larger --shard-size"
         )
 

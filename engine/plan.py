@@ -122,6 +122,11 @@ class Plan:
         islands = (self.graph.islands[position] for position in self.sequence)
         return sum(island.spec.size_bytes * len(island.outputs) for island in islands) + self.header_bytes
 
+    @cached_property
+    def positions(self) -> frozenset[int]:
+        """The tensors that are made; fewer than the graph has where other processes make the others."""
+        return frozenset(self.sequence)
+
     @property
     def passes(self) -> int:
         """The most often that any tensor's inputs are read in full."""

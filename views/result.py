@@ -32,11 +32,13 @@ def show_start(merge: MergePlan, out: Path) -> None:
     show_warnings(merge.warnings)
     plan = merge.plan
     console = messages()
+    shares = len(merge.parts.shares)
+    processes = f"{count(shares, 'process', 'processes')} with each " if shares > 1 else ""
     line = (
         f"{merge.method.name} of {count(len(merge.models), 'model')} into {clean(str(out))}: "
-        f"{count(merge.tensors, 'tensor')}, read {format_bytes(plan.bytes_read)}, "
-        f"write {format_bytes(plan.bytes_written)}, peak memory {format_bytes(plan.predicted_peak_bytes)}, "
-        f"{count(plan.workers, 'worker')}"
+        f"{count(merge.tensors, 'tensor')}, read {format_bytes(merge.parts.bytes_read)}, "
+        f"write {format_bytes(plan.bytes_written)}, peak memory {format_bytes(merge.parts.predicted_peak_bytes)}, "
+        f"{processes}{count(plan.workers, 'worker')}"
     )
     print_lines(console, map(Text, wrap(line, width_of(console), indent=2)))
 
@@ -45,6 +47,8 @@ def as_json(result: MergeResult) -> dict[str, object]:
     """A result as one JSON object; ``verification`` where it was asked for."""
     fields = asdict(result)
     del fields["verification"]
+    if not result.processes:
+        del fields["processes"]
     return fields | ({"verification": report_as_json(result.verification)} if result.verification else {})
 
 
@@ -61,6 +65,7 @@ def show(result: MergeResult, *, verbose: bool = False) -> None:
         ("bytes", moved),
         ("time", f"{format_seconds(result.seconds)}{rate}"),
         ("memory", peak),
+        *([("processes", str(len(result.processes)))] if result.processes else []),
         ("seed", str(result.seed)),
         ("card", f"{result.output}/README.md"),
     ]

@@ -43,19 +43,19 @@ def dtypes(model: Model) -> list[str]:
 
 def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose: bool) -> list[Text]:
     """What is read and written, how often, and the disk and memory it takes."""
-    plan = merge.plan
+    plan, parts = merge.plan, merge.parts
     least, largest = (format_bytes(pick(shard.size_bytes for shard in merge.shards)) for pick in (min, max))
     sizes = largest if len(merge.shards) == 1 else f"{least} to {largest}"
     lacking = "" if merge.disk_needed_bytes <= free_disk_bytes else ": too little"
     pairs = [
         ("output", _output(merge)),
-        ("read", f"{format_bytes(plan.bytes_read)}, at most {count(plan.passes, 'pass', 'passes')} over a tensor"),
+        ("read", f"{format_bytes(parts.bytes_read)}, at most {count(plan.passes, 'pass', 'passes')} over a tensor"),
         ("write", f"{format_bytes(plan.bytes_written)}, {count(merge.tensors, 'tensor')}"),
         ("shards", f"{len(merge.shards)}, {sizes}"),
         ("disk", f"{format_bytes(merge.disk_needed_bytes)} needed, {format_bytes(free_disk_bytes)} free{lacking}"),
-        ("memory", f"peak {format_bytes(plan.predicted_peak_bytes)} of {format_bytes(plan.budget_bytes)} allowed"),
+        ("memory", f"peak {format_bytes(parts.predicted_peak_bytes)} of {format_bytes(parts.budget_bytes)} allowed"),
         ("", _memory(merge)),
-        ("", f"the least that works is {format_bytes(plan.minimum_bytes)}"),
+        ("", f"the least that works is {format_bytes(parts.minimum_bytes)}"),
         ("seed", str(plan.seed)),
     ]
     if verbose:
@@ -82,7 +82,9 @@ def _memory(merge: MergePlan) -> str:
     whole = any(each.wholes for program in plan.programs.values() for each in program.passes)
     kept = "Gram matrices and their decomposition" if whole else "reductions"
     states = f" + {format_bytes(plan.state_bytes)} for {kept}" if plan.state_bytes else ""
+    shares = len(merge.parts.shares)
+    processes = f"{count(shares, 'process', 'processes')}, each " if shares > 1 else ""
     return (
-        f"{format_bytes(plan.reserved_bytes)} in use now + {count(plan.workers, 'worker')} × "
+        f"{processes}{format_bytes(plan.reserved_bytes)} in use now + {count(plan.workers, 'worker')} × "
         f"{format_bytes(plan.arena_bytes)}{states} + {format_bytes(plan.slack_bytes)} slack"
     )

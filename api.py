@@ -153,10 +153,10 @@ def plan(
     for reference, unused in names_by_model(compiled.graph.unused, models.values()).items():
         warnings.append(f"{reference}: {len(unused)} tensors are not used: {format_names(unused)}")
     if processes > len(shards):
-        made_of = "1 shard" if len(shards) == 1 else f"{len(shards)} shards"
+        idle = processes - len(shards)
         warnings.append(
-            f"{processes} processes, and the output has {made_of}: {processes - len(shards)} have nothing to do; "
-            "a smaller --shard-size makes more of them"
+            f"{idle} of {processes} processes {'has' if idle == 1 else 'have'} nothing to do: each writes whole "
+            f"shards, and the output has {len(shards)}; a smaller --shard-size makes more of them"
         )
     merge = MergePlan(
         parsed,

@@ -70,7 +70,7 @@ def run(
     from .api import plan as make_plan
     from .engine.host import resident_bytes
     from .engine.suggest import closest, did_you_mean
-    from .launching import launched, processes_of
+    from .launching import launched, processes_of, started_alone
     from .loaders.folder import free_disk_bytes
     from .views import dry_run as dry_run_view
     from .views import result as result_view
@@ -89,6 +89,8 @@ def run(
     planning |= processes_of(launch, processes)
     if launch is not None and launch.number:
         raise typer.Exit(launch.join(recipe, out, planning, allow_nonfinite=allow_nonfinite))
+    if launch is None and not quiet:
+        result_view.show_warnings(filter(None, [started_alone()]))
     merge = make_plan(recipe, **planning)
     if dry_run:
         if as_json:

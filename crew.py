@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .engine.execute import Callback
-    from .loaders.roster import Report
+    from .loaders.roster import Report, State
 
 _LOOK_SECONDS = 0.1
 """Between two looks at the others, once the own part is done."""
@@ -57,7 +57,7 @@ class Crew:
             try:
                 self._children = self._begin()
             except BaseException:
-                self._reporter.last_word("failed")
+                self._leave("failed")
                 raise
         return self
 
@@ -72,10 +72,16 @@ class Crew:
                 time.sleep(_LOOK_SECONDS)
         for child in self._children.values():
             child.wait()
-        self._reporter.last_word("done" if kind is None else "failed")
+        self._leave("done" if kind is None else "failed")
+
+    def _leave(self, state: State) -> None:
+        """Have the last word, and clear up."""
+        assert self._reporter is not None
+        self._reporter.last_word(state)
         for number in (0, *(peer.process for peer in self._peers)):
-            for path in (process_file(self._folder, number), process_file(self._folder, number).with_suffix(".tmp")):
-                path.unlink(missing_ok=True)
+            path = process_file(self._folder, number)
+            for left in (path, path.with_name(path.name + ".tmp")):
+                left.unlink(missing_ok=True)
 
     def watching(self, progress: Callback | None) -> Callback | None:
         """A callback for process 0's own part: looks at the others, and shows what all have done together."""
@@ -113,7 +119,8 @@ class Crew:
         for peer in self._peers:
             report = peer.look()
             if report is not None and report.state == "failed":
-                raise ProcessError(report.exit_code, *(f"{_name(report)}: {line}" for line in _lines(report)))
+                lines = (f"{_name(report)}: {line}" for line in _lines(report))
+                raise ProcessError(report.exit_code, *lines, may_go_on=report.may_go_on)
             if report is not None and report.facts is not None:
                 self._progress[peer.process] = progress_of(report.facts)
             done = done and report is not None and report.state == "done"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from .engine.errors import ChangedError, InputError, UsageError
+from .engine.errors import ChangedError, InputError, OutputError, UsageError
 from .engine.journal import read_journal
+from .loaders.shards import read_bytes
 from .version import VERSION
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from .merge import MergePlan
 
 _START_ANEW = "start anew with --overwrite"
+
+_SAMPLE_BYTES = 1 << 16
 
 
 def identity_of(merge: MergePlan, *, allow_nonfinite: bool) -> dict[str, object]:
@@ -45,6 +49,23 @@ def identity_of(merge: MergePlan, *, allow_nonfinite: bool) -> dict[str, object]
         "tokenizer_sha256": merge.tokenizer.digest,
         "shards_sha256": shards.hexdigest(),
     }
+
+
+def samples_of(merge: MergePlan) -> dict[str, list[int]]:
+    """A checksum of each input file's last bytes: headers alone do not tell two fine-tunes of one model apart.
+
+    Raises InputError.
+    """
+    try:
+        return {
+            str(ref): [
+                zlib.crc32(read_bytes(Path(file.path), max(file.size_bytes - _SAMPLE_BYTES, 0), _SAMPLE_BYTES))
+                for file in model.files
+            ]
+            for ref, model in merge.models.items()
+        }
+    except OutputError as error:
+        raise InputError(str(error)) from None
 
 
 def read_earlier(path: Path, identity: Mapping[str, object]) -> tuple[dict[str, object], tuple[Batch, ...]]:
@@ -86,7 +107,7 @@ def read_earlier(path: Path, identity: Mapping[str, object]) -> tuple[dict[str, 
 def refuse_unlike(head: Mapping[str, object], identity: Mapping[str, object]) -> None:
     """UsageError or InputError if this process would not make what the run's first process does.
 
-    Times of files are left out: each machine may have copies of its own.
+    Both have ``samples``, of `samples_of`. Times of files are left out: each machine may have copies of its own.
     """
     for key, what in (
         ("version", "version of plait"),
@@ -98,11 +119,16 @@ def refuse_unlike(head: Mapping[str, object], identity: Mapping[str, object]) ->
         if head.get(key) != identity[key]:
             said = "" if key == "recipe_sha256" else f" ({_said(identity[key])}, not {_said(head.get(key))})"
             raise UsageError(f"another {what} than process 0 has{said}; it has to be the same everywhere")
-    there, here = head.get("inputs"), identity["inputs"]
+    there, here, samples_there, samples_here = (
+        found[key] for key in ("inputs", "samples") for found in (head, identity)
+    )
     assert isinstance(there, dict)
     assert isinstance(here, dict)
+    assert isinstance(samples_there, dict)
+    assert isinstance(samples_here, dict)
     for reference, files in here.items():
-        if _without_times(there.get(reference, ())) != _without_times(files):
+        same = _without_times(there.get(reference, ())) == _without_times(files)
+        if not same or samples_there[reference] != samples_here[reference]:
             raise InputError(f"{reference} is another model here than for process 0; it has to be the same everywhere")
     for key, what in (
         ("config_sha256", "an input's config.json"),

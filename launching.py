@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .crew import Crew
-from .engine.errors import UsageError
+from .engine.errors import ProcessError, UsageError
 from .engine.execute import Progress
 from .engine.resumption import remaining, spared_bytes
 from .loaders.folder import folder_beside
@@ -119,6 +119,16 @@ def processes_of(launch: Launch | None, processes: int) -> dict[str, int | None]
     return {"processes": launch.size, "processes_here": launch.local_size}
 
 
+def started_alone() -> str | None:
+    """What to say where accelerate was to start several processes and has started one: its --cpu takes an MPI."""
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true" or "MASTER_PORT" not in os.environ:
+        return None
+    return (
+        "accelerate launch --cpu started this process alone, as it does without --mpirun_hostfile; on one machine "
+        "plait run --processes N starts several, on several machines accelerate launch --multi_gpu, GPUs or not"
+    )
+
+
 def crew_of(
     merge: MergePlan,
     folder: OutputFolder,
@@ -168,10 +178,12 @@ def _start(jobs: list[Job]) -> dict[int, subprocess.Popen[bytes]]:
             assert standard_input is not None
             with suppress(BrokenPipeError), standard_input:
                 standard_input.write(job.as_json())
-    except BaseException:
+    except BaseException as error:
         for child in children.values():
             child.kill()
             child.wait()
+        if isinstance(error, OSError):
+            raise ProcessError(4, f"process {len(children) + 1} cannot be started: {error.strerror}") from error
         raise
     return children
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .engine.errors import OutputError, PlaitError, ProcessError
 from .interrupts import INTERRUPTED, in_order
-from .loaders.roster import Peer, Reporter, process_file
+from .loaders.roster import Peer, Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,29 +49,22 @@ class Job:
 
     def as_json(self) -> bytes:
         """The job as JSON text."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(asdict(self), default=str).encode()
 
 
 class _Leader:
     """Process 0, from here."""
 
     def __init__(self, job: Job) -> None:
-        self._path = process_file(Path(job.folder), 0)
         self._peer = Peer(Path(job.folder), job.run, 0)
-        self._seen_seconds = time.monotonic()
 
-    def check(self) -> None:
-        """ProcessError if the run has ended for everyone."""
-        now = time.monotonic()
-        if self._path.exists():
-            self._seen_seconds = now
+    def check(self) -> bool:
+        """Whether it is at work; False while it has not been heard of. ProcessError if the run has ended for all."""
         report = self._peer.look()
-        stopped = report is not None and report.state != "working"
-        if stopped or self._peer.is_replaced or now - self._seen_seconds > _MISSING_SECONDS or self._is_gone():
+        ended = report is not None and (report.state != "working" or self._peer.is_gone)
+        if ended or self._peer.is_replaced or self._peer.missing_seconds > _MISSING_SECONDS:
             raise ProcessError(INTERRUPTED, "process 0 has stopped")
-
-    def _is_gone(self) -> bool:
-        return self._peer.report is not None and self._peer.is_gone
+        return report is not None
 
 
 def work(job: Job) -> int:
@@ -80,16 +73,17 @@ def work(job: Job) -> int:
         try:
             facts = _make(job, reporter)
         except PlaitError as error:
-            message, code = str(error), error.exit_code
+            message, code, may_go_on = str(error), error.exit_code, error.may_go_on
         except KeyboardInterrupt:
-            message, code = "interrupted", INTERRUPTED
+            message, code, may_go_on = "interrupted", INTERRUPTED, True
         except BaseException as error:  # whatever it is, process 0 has to hear of it
             traceback.print_exception(error)
-            message, code = f"this is a defect of plait: {type(error).__name__}: {error}", 1
+            message, code, may_go_on = f"this is a defect of plait: {type(error).__name__}: {error}", 1, True
         else:
-            reporter.last_word("done", facts=facts)
+            reporter.say(facts=facts)
+            reporter.last_word("done")
             return 0
-        if not reporter.last_word("failed", message, code):
+        if not reporter.last_word("failed", message, code, may_go_on=may_go_on):
             sys.stderr.writelines(f"error: process {job.number}: {line}\n" for line in message.splitlines())
         return code
 
@@ -101,7 +95,7 @@ def _make(job: Job, reporter: Reporter) -> dict[str, dict[str, Any]]:
     from .engine.journal import Journal
     from .engine.recorder import batch_of
     from .engine.resumption import finished_by
-    from .identity import identity_of, refuse_changed, refuse_unlike
+    from .identity import identity_of, refuse_changed, refuse_unlike, samples_of
     from .loaders.folder import journal_of
     from .loaders.shards import LeftShards
     from .running import check_open_files, write_part
@@ -109,7 +103,8 @@ def _make(job: Job, reporter: Reporter) -> dict[str, dict[str, Any]]:
     folder, leader = Path(job.folder), _Leader(job)
     merge = plan(RecipeText(*job.recipe), **job.options)
     head, before = _beginning(folder, job, leader)
-    refuse_unlike(head, identity_of(merge, allow_nonfinite=job.allow_nonfinite))
+    identity = identity_of(merge, allow_nonfinite=job.allow_nonfinite)
+    refuse_unlike(head, identity | {"samples": samples_of(merge)})
     shards = merge.parts.shares[job.number]
     part, disk = merge.parts.of(shards), LeftShards(folder, [merge.shards[number] for number in shards])
     finished = finished_by(part, before, missing=disk.missing)
@@ -139,8 +134,7 @@ def _beginning(folder: Path, job: Job, leader: _Leader) -> tuple[dict[str, objec
 
     path, deadline = journal_of(folder, 0), time.monotonic() + _JOURNAL_SECONDS
     while True:
-        leader.check()
-        found = read_journal(path) if path.exists() else None
+        found = read_journal(path) if leader.check() and path.exists() else None
         if found is not None and found[0].get("run") == job.run:
             return found[0], found[1][:1]
         if time.monotonic() > deadline:

@@ -16,7 +16,7 @@ from .engine.journal import Batch, Finished, Journal
 from .engine.recorder import Recorder, batch_of
 from .engine.resumption import kept_bytes, remaining, share_of, unfinished
 from .engine.units import format_bytes
-from .identity import identity_of, refuse_changed
+from .identity import identity_of, refuse_changed, samples_of
 from .launching import crew_of
 from .loaders.card import render_card
 from .loaders.folder import OutputFolder, free_disk_bytes
@@ -131,6 +131,8 @@ class _Work:
         _check_room(merge, folder)
         run, shards = token_hex(8), merge.parts.shares[0]
         head = self._identity | {"run": run, "shards": None if self._is_alone else list(shards)}
+        if not self._is_alone:
+            head["samples"] = samples_of(merge)
         # Before any shard is made anew: what was in it must not count as finished.
         with closing(Journal(folder.journal, head, batches)) as journal:
             self.began = True

@@ -115,8 +115,8 @@ class OutputError(PlaitError):
 class ProcessError(PlaitError):
     """Another process of the run failed, or is gone; the exit code is what became of it."""
 
-    def __init__(self, exit_code: int, *facts: str) -> None:
-        self.exit_code = exit_code
+    def __init__(self, exit_code: int, *facts: str, may_go_on: bool = True) -> None:
+        self.exit_code, self.may_go_on = exit_code, may_go_on
         super().__init__(*facts)
 
 

@@ -47,8 +47,8 @@ State: TypeAlias = Literal["working", "done", "stopped", "failed"]
 class Report:
     """What a process says of itself.
 
-    ``run`` is the run's token, ``beat`` counts the reports. ``message`` and ``exit_code`` say why it failed, ``facts``
-    are how far it is or, when it is done, what it did.
+    ``run`` is the run's token, ``beat`` counts the reports. ``message`` and ``exit_code`` say why it failed, and
+    ``may_go_on`` whether that may be another time; ``facts`` are how far it is or, when it is done, what it did.
     """
 
     run: str
@@ -60,6 +60,7 @@ class Report:
     state: State = "working"
     message: str = ""
     exit_code: int = 0
+    may_go_on: bool = True
     facts: Mapping[str, Mapping[str, Any]] | None = None
 
     @property
@@ -78,7 +79,6 @@ class Reporter:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="plait-report", daemon=True)
-        self.heard = False
 
     def __enter__(self) -> Reporter:
         self._write()
@@ -98,12 +98,10 @@ class Reporter:
         if at_once:
             self._write()
 
-    def last_word(
-        self, state: State, message: str = "", exit_code: int = 0, facts: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> bool:
+    def last_word(self, state: State, message: str = "", exit_code: int = 0, *, may_go_on: bool = True) -> bool:
         """Say how it ended, and nothing after that; whether it could be said."""
         self._end()
-        self._report = replace(self._report, state=state, message=message, exit_code=exit_code, facts=facts)
+        self._report = replace(self._report, state=state, message=message, exit_code=exit_code, may_go_on=may_go_on)
         return self._write()
 
     def _end(self) -> None:
@@ -139,20 +137,24 @@ class Peer:
         self._path, self._run = process_file(folder, process), run
         self.process = process
         self.report: Report | None = None
-        self._changed_seconds = time.monotonic()
+        self.is_replaced = False
+        self._seen_seconds = self._changed_seconds = time.monotonic()
 
     def look(self) -> Report | None:
-        """What it says now; None while it has said nothing in this run."""
+        """What it says now, or said last; None while it has said nothing in this run."""
         found = read_report(self._path)
-        if found is not None and found.run == self._run and (self.report is None or found.beat != self.report.beat):
-            self.report, self._changed_seconds = found, time.monotonic()
+        if found is None:
+            return self.report
+        self._seen_seconds = time.monotonic()
+        self.is_replaced = found.run != self._run
+        if not self.is_replaced and (self.report is None or found.beat != self.report.beat):
+            self.report, self._changed_seconds = found, self._seen_seconds
         return self.report
 
     @property
-    def is_replaced(self) -> bool:
-        """Whether a process of another run has this one's place."""
-        found = read_report(self._path)
-        return found is not None and found.run != self._run
+    def missing_seconds(self) -> float:
+        """Since when its file is not there."""
+        return time.monotonic() - self._seen_seconds
 
     @property
     def silent_seconds(self) -> float:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
+import socket
+import subprocess
 import sys
+import time
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import plait
 import pytest
-from merge_support import file_bytes
 from merge_support import plait as in_a_process
-from plait.engine.errors import InputError, OutputError, ProcessError, UsageError
+from merge_support import save_model, tensors_of
+from plait.engine.errors import PlanError, ProcessError, UsageError
 from plait.loaders.folder import journal_of, journals_of_others
-from processes_support import as_threads, finish, has_ended, interrupt, reports, start
+from processes_support import as_threads, has_ended, interrupt, reports, start
 from resume_support import JOURNAL, MANIFEST, SHARD_BYTES, assert_no_model, contents, left_over, merge, write_inputs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-KILLED = getattr(signal, "SIGKILL", signal.SIGTERM)
+    from plait.member import Job
 
 
 def manifest(out: Path) -> dict[str, Any]:
@@ -48,23 +54,25 @@ def linked(shared: Path, folder: Path) -> Path:
 # ------------------------------------------------------------------------------------------------ the same bytes
 
 
-def test_two_processes_make_the_folder_that_one_makes(shared: Path, tmp_path: Path) -> None:
+def test_two_processes_make_the_folder_that_one_makes_in_the_memory_they_get(shared: Path, tmp_path: Path) -> None:
     folder = linked(shared, tmp_path)
-    options = ("--shard-size", str(SHARD_BYTES), "--json", "-q")
-    finished = in_a_process("run", "recipe.yml", "out", *options, "--processes", 2, cwd=folder)
+    options = ("--shard-size", str(SHARD_BYTES), "--json", "-q", "--processes", 2)
+    planned = json.loads(in_a_process("run", "recipe.yml", "--dry-run", *options, cwd=folder).stdout)
+    bound_bytes = planned["minimum_memory_bytes"]
+    finished = in_a_process("run", "recipe.yml", "out", *options, "--memory", bound_bytes, cwd=folder)
     assert (finished.returncode, finished.stderr) == (0, "")
     report = json.loads(finished.stdout)
     assert contents(folder / "out") == contents(shared / "expected")
+    assert report["measured_peak_bytes"] <= report["predicted_peak_bytes"] <= bound_bytes
+    assert all(report[figure] == planned[figure] for figure in ("bytes_read", "bytes_written", "shards"))
     found = manifest(folder / "out")
     assert report["processes"] == found["processes"]
     assert [process["process"] for process in found["processes"]] == [0, 1]
-    shards = [set(process["shards"]) for process in found["processes"]]
+    shards = [process["shards"] for process in found["processes"]]
     assert all(shards)
     assert sorted(chain(*shards)) == [shard["name"] for shard in found["shards"]]
-    for figure in ("bytes_written", "measured_peak_bytes", "predicted_peak_bytes"):
+    for figure in ("bytes_read", "bytes_written", "measured_peak_bytes", "predicted_peak_bytes", "workers"):
         assert report[figure] == sum(process[figure] for process in found["processes"])
-    assert report["bytes_read"] == merge(shared, "again").bytes_read
-    assert report["bytes_written"] == sum(shard["bytes"] for shard in report["shards"])
     assert plait.verify(folder / "out").ok
 
 
@@ -146,15 +154,19 @@ def test_a_journal_of_an_earlier_run_does_not_count(shared: Path, tmp_path: Path
 def test_tensors_that_several_processes_write_go_on_too(tmp_path: Path, seed: int) -> None:
     """Layers are repeated, so that a tensor is in shards of several processes; and some of it overflows."""
     folder, draw = write_inputs(tmp_path), random.Random(seed)
-    models = "[{model: family/ft1, parameters: {weight: 1.0}}, {model: family/ft2, parameters: {weight: 1.0e+7}}]"
-    slices = ", ".join(
-        f"{{sources: [{{model: family/ft1, layer_range: [{lo}, {hi}]}}, {{model: family/ft2, layer_range: [{lo}, {hi}]}}]}}"
+    sources = [
+        f"{{model: family/{name}, layer_range: [{lo}, {hi}]}}"
         for lo, hi in ((0, 3), (1, 4), (0, 2))
-    )
-    assert models
+        for name in ("ft1", "ft2")
+    ]
+    slices = ", ".join(f"{{sources: [{sources[index]}, {sources[index + 1]}]}}" for index in (0, 2, 4))
     (folder / "recipe.yml").write_text(
-        f"{{merge_method: linear, slices: [{slices}], parameters: {{weight: 1.0e+6, normalize: false}}, dtype: float16}}"
+        f"{{merge_method: linear, slices: [{slices}], dtype: float16, "
+        "parameters: {weight: 1.0e+6, normalize: false}}"
     )
+    plan = plait.plan(folder / "recipe.yml", shard_size=SHARD_BYTES, processes=4)
+    parts = [plan.parts.of(shards) for shards in plan.parts.shares]
+    assert sum(len(part.sequence) for part in parts) > len(plan.plan.sequence)  # some are in several parts
     expected = merge(folder, "whole")
     assert any("became infinity" in warning for warning in expected.warnings)
     while interrupt(folder, draw.randint(10, 150), processes=draw.choice((1, 2, 4)), resume=True):
@@ -165,41 +177,181 @@ def test_tensors_that_several_processes_write_go_on_too(tmp_path: Path, seed: in
     assert manifest(folder / "out")["overflows"] == manifest(folder / "whole")["overflows"]
 
 
+# ------------------------------------------------------------------------------------------------ what goes wrong
+
+
+def test_an_input_that_one_process_does_not_have_stops_all(shared: Path, tmp_path: Path) -> None:
+    folder = linked(shared, tmp_path)
+
+    def before(job: Job) -> Job:
+        return replace(job, options={**job.options, "maps": {"family/ft2": str(tmp_path / "nowhere")}})
+
+    with as_threads(before), pytest.raises(ProcessError, match=r"^process 1: --map family/ft2=.*not exist") as refused:
+        merge(folder, processes=2)
+    assert refused.value.exit_code == 3
+    assert_no_model(folder / "out")
+    assert left_over() == []
+    merge(folder, resume=True)
+    assert contents(folder / "out") == contents(shared / "expected")
+
+
+def test_what_would_fail_again_is_not_to_be_gone_on_with(tmp_path: Path) -> None:
+    folder = write_inputs(tmp_path)
+    plan = plait.plan(folder / "recipe.yml", shard_size=SHARD_BYTES, processes=2)
+    (name, *_) = plan.shards[plan.parts.shares[1][0]].offsets_bytes
+    tensors = tensors_of(folder / "family" / "ft1")
+    for file in (folder / "family" / "ft1").glob("*.safetensors*"):
+        file.unlink()
+    tensors[name].view(-1)[0] = float("nan")
+    save_model(folder / "family" / "ft1", tensors)
+    with as_threads(), pytest.raises(ProcessError, match=rf"^process 1: .*family/ft1.*{name}") as refused:
+        merge(folder, processes=2)
+    assert (refused.value.exit_code, refused.value.kept_share) == (3, None)
+    with as_threads():
+        result = merge(folder, processes=2, overwrite=True, allow_nonfinite=True)
+    assert any("let through" in warning and name in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda job: {"recipe": (job.recipe[0] + "# more\n", *job.recipe[1:])}, "another recipe than process 0 has"),
+        (lambda job: {"options": {**job.options, "seed": 8}}, r"another seed than process 0 has \(8, not 7\)"),
+        (lambda job: {"options": {**job.options, "shard_size": 90_000}}, "--shard-size"),
+        (
+            lambda job: {"options": {**job.options, "maps": {"family/ft2": f"{job.recipe[2]}/family/base"}}},
+            "family/ft2 is another model here",
+        ),
+    ],
+)
+def test_processes_that_do_not_mean_the_same_run_refuse(
+    shared: Path, tmp_path: Path, change: Callable[[Job], dict[str, Any]], message: str
+) -> None:
+    folder = linked(shared, tmp_path)
+    with as_threads(lambda job: replace(job, **change(job))), pytest.raises(ProcessError, match=message) as refused:
+        merge(folder, processes=2)
+    assert refused.value.exit_code in (2, 3)
+    assert_no_model(folder / "out")
+
+
+def test_more_processes_than_shards_and_none_at_all(shared: Path) -> None:
+    plan = plait.plan(shared / "recipe.yml", processes=3)
+    assert any("2 of 3 processes have nothing to do" in warning for warning in plan.warnings)
+    assert plan.parts.shares == ((0,),)
+    with pytest.raises(UsageError, match="0 processes"):
+        plait.plan(shared / "recipe.yml", processes=0)
+    assert in_a_process("run", "recipe.yml", "out", "--processes", 0, cwd=shared).returncode == 2
+
+
+def test_too_little_memory_for_so_many_processes_is_said_of_all(shared: Path) -> None:
+    message = r"^--memory 80.0 MiB is too little for 4 processes: the least that works is (\d+)MiB, (\d+)MiB each"
+    with pytest.raises(PlanError, match=message) as refused:
+        plait.plan(shared / "recipe.yml", shard_size=SHARD_BYTES, memory="80MiB", processes=4)
+    plan = plait.plan(shared / "recipe.yml", shard_size=SHARD_BYTES, memory=refused.value.minimum_bytes, processes=4)
+    assert plan.parts.predicted_peak_bytes <= refused.value.minimum_bytes
+
+
 # ------------------------------------------------------------------------------------------------ deaths
 
 
-def kill_one(shared: Path, folder: Path, seed: int) -> None:
+def kill_one(shared: Path, folder: Path, seed: int, victim: int, processes: int = 2) -> None:
     """Kill one of several processes at a random moment, and go on."""
     draw = random.Random(seed)
-    process = start(linked(shared, folder), "--processes", str(draw.choice((2, 3))))
-    victim = draw.choice(reports(folder / "out", (0, 1)))
-    others = [report.pid for report in reports(folder / "out", (0, 1)) if report.pid != victim.pid]
-    import os
-    import time
-
+    process = start(linked(shared, folder), "--processes", str(processes))
+    pids = [report.pid for report in reports(folder / "out", range(processes))]
     time.sleep(draw.random() * 0.5)
-    os.kill(victim.pid, KILLED)
+    os.kill(pids[victim], signal.SIGKILL)
     _, said = process.communicate(timeout=60)
-    assert all(has_ended(pid) for pid in others)
+    assert all(has_ended(pid) for pid in pids)
     if process.returncode != 0:
         assert_no_model(folder / "out")
-        if victim.process:
+        if victim:
             assert process.returncode == 4, said
-            assert f"process {victim.process} was ended by SIGKILL" in said
+            assert f"process {victim} was ended by SIGKILL" in said
             assert "is done and kept; go on with: plait run" in said
             assert "Traceback" not in said
-        finish(folder, "--processes", str(draw.choice((1, 2))))
+        with as_threads():
+            merge(folder, resume=True, processes=draw.choice((1, 2, 4)))
     assert contents(folder / "out") == contents(shared / "expected")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
-@pytest.mark.parametrize("seed", [1, 2])
-def test_killing_a_process_loses_nothing(shared: Path, tmp_path: Path, seed: int) -> None:
-    kill_one(shared, tmp_path, seed)
+@pytest.mark.parametrize("victim", [0, 1])
+def test_killing_a_process_loses_nothing_and_leaves_nobody(shared: Path, tmp_path: Path, victim: int) -> None:
+    kill_one(shared, tmp_path, victim, victim)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
 @pytest.mark.parametrize("seed", range(100, 120))
 def test_killing_any_process_loses_nothing(shared: Path, tmp_path: Path, seed: int) -> None:
-    kill_one(shared, tmp_path, seed)
+    kill_one(shared, tmp_path, seed, seed % 3, processes=3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_ctrl_c_reaches_every_process_once(shared: Path, tmp_path: Path) -> None:
+    folder = linked(shared, tmp_path)
+    process = start(folder, "--processes", "2")
+    pids = [report.pid for report in reports(folder / "out", (0, 1))]
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert [line for line in said.splitlines() if "interrupted" in line] == [
+        "error: interrupted; the output is not complete"
+    ]
+    assert "go on with: plait run recipe.yml out --shard-size 100000 --processes 2 --resume" in said
+    assert "Traceback" not in said
+    assert all(has_ended(pid) for pid in pids)
+    assert not list((folder / "out").glob("plait-process-*"))
+    merge(folder, resume=True)
+    assert contents(folder / "out") == contents(shared / "expected")
+
+
+# ------------------------------------------------------------------------------------------------ launched by others
+
+
+def test_processes_that_a_launcher_started_meet_over_gloo(shared: Path, tmp_path: Path) -> None:
+    """What accelerate launch and torchrun set for each of two processes."""
+    folder = linked(shared, tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    both = [
+        start(
+            folder,
+            "--json",
+            "-q",
+            pause_seconds=0.0,
+            environment={
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "LOCAL_WORLD_SIZE": "2",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            },
+        )
+        for rank in (0, 1)
+    ]
+    (out, said), (other_out, other_said) = (process.communicate(timeout=120) for process in both)
+    assert [process.returncode for process in both] == [0, 0], said + other_said
+    assert (said, other_out, other_said) == ("", "", "")
+    assert [process["process"] for process in json.loads(out)["processes"]] == [0, 1]
+    assert contents(folder / "out") == contents(shared / "expected")
+
+
+@pytest.mark.slow
+def test_accelerate_launch_starts_a_merge(shared: Path, tmp_path: Path) -> None:
+    folder = linked(shared, tmp_path)
+    launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 0"
+    options = ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "plait", "run", "recipe.yml", "out", "--json"]
+    finished = subprocess.run(
+        [sys.executable, "-m", *launch.split(), *options, "--shard-size", str(SHARD_BYTES)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert len(json.loads(finished.stdout)["processes"]) == 2
+    assert contents(folder / "out") == contents(shared / "expected")

@@ -14,13 +14,13 @@ from .verify import as_json as report_as_json
 from .verify import page as report_page
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from ..merge import MergePlan, MergeResult
 
 
-def show_warnings(warnings: Sequence[str]) -> None:
+def show_warnings(warnings: Iterable[str]) -> None:
     """Print warnings of a plan or of a run to standard error."""
     console = messages()
     for warning in warnings:

@@ -9,17 +9,17 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .engine.errors import ProcessError
-from .engine.execute import Progress
+from .engine.progress import Part, Progress, together
 from .interrupts import INTERRUPTED
 from .loaders.roster import Peer, Reporter, process_file
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
-    from .engine.execute import Callback
+    from .engine.progress import Callback
     from .loaders.roster import Report, State
 
 _LOOK_SECONDS = 0.1
@@ -166,26 +166,16 @@ class Crew:
         return ProcessError(code or _DEFECT, f"process {peer.process} left with exit code {code} and said nothing")
 
 
-def together(parts: Sequence[Progress], seconds: float | None = None) -> Progress:
-    """How far several processes are as one; ``seconds`` since the start, else those of the first."""
-    return Progress(
-        sum(part.bytes_read for part in parts),
-        sum(part.bytes_written for part in parts),
-        sum(part.bytes_total for part in parts),
-        sum(part.tensors_done for part in parts),
-        sum(part.tensors_total for part in parts),
-        parts[0].seconds if seconds is None else seconds,
-    )
-
-
 def facts_of(progress: Progress) -> dict[str, dict[str, Any]]:
     """How far a process is, as plain values."""
     return {"progress": asdict(progress)}
 
 
 def progress_of(facts: Mapping[str, Mapping[str, Any]]) -> Progress:
-    """How far a process is, from what `facts_of` made of that."""
-    return Progress(**facts["progress"])
+    """How far a process is, from what `facts_of` made of that and JSON made of it."""
+    given = dict(facts["progress"])
+    given |= {"stages": tuple(given["stages"]), "parts": tuple(Part(*part) for part in given["parts"])}
+    return Progress(**given)
 
 
 def _lines(report: Report) -> list[str]:

@@ -1,31 +1,23 @@
-"""How the processes of a run come to be: started here, or by ``accelerate launch``, maybe on several machines."""
+"""A process among those that ``accelerate launch`` started, maybe on several machines."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import warnings
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .crew import Crew
-from .engine.errors import ProcessError, UsageError
-from .engine.execute import Progress
-from .engine.resumption import remaining, spared_bytes
+from .api import recipe_text
+from .engine.errors import UsageError
+from .job import Job
 from .loaders.folder import folder_beside
-from .member import Job, work
+from .member import work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .engine.journal import Finished
-    from .loaders.folder import OutputFolder
-    from .merge import MergePlan
 
 _MEETING = timedelta(hours=1)
 """How long processes may wait for process 0 to begin; if it is gone, they hear of it at once."""
@@ -60,8 +52,6 @@ class Launch:
             return 0 if heard is None else 2
         if self.number >= heard["processes"]:
             return 0  # there are fewer shards than processes
-        from .api import recipe_text
-
         folder = folder_beside(Path(out)) if heard["beside"] else Path(out)
         # Standard input is process 0's alone.
         text = tuple(heard["recipe"]) if recipe == "-" else recipe_text(recipe).as_tuple()
@@ -127,78 +117,6 @@ def started_alone() -> str | None:
         "accelerate launch --cpu started this process alone, as it does without --mpirun_hostfile; on one machine "
         "plait run --processes N starts several, on several machines accelerate launch --multi_gpu, GPUs or not"
     )
-
-
-def crew_of(
-    merge: MergePlan,
-    folder: OutputFolder,
-    run: str,
-    finished: Finished,
-    launch: Launch | None,
-    allow_nonfinite: bool,
-) -> Crew:
-    """The processes that make what process 0 does not; they begin when the crew's block does."""
-    planned = {number: _planned(merge, shards, finished) for number, shards in enumerate(merge.parts.shares) if number}
-    recipe = merge.source.as_tuple()
-
-    def start() -> Mapping[int, subprocess.Popen[bytes]]:
-        if launch is not None:
-            launch.tell(
-                {"run": run, "beside": folder.is_beside, "processes": len(merge.parts.shares), "recipe": recipe}
-            )
-            return {}
-        job = Job(str(folder.path.absolute()), run, 0, recipe, merge.options, allow_nonfinite)
-        return _start([replace(job, number=number) for number in planned])
-
-    return Crew(folder.path, run, planned, start)
-
-
-def _planned(merge: MergePlan, shards: tuple[int, ...], finished: Finished) -> Progress:
-    """What a process has to do, nothing of it done."""
-    part = merge.parts.of(shards)
-    left = remaining(part, finished.only(part.positions))
-    total_bytes = part.bytes_read + part.bytes_written - part.header_bytes - spared_bytes(part, left)
-    return Progress(0, 0, total_bytes, 0, len(part.sequence), 0.0)
-
-
-def _start(jobs: list[Job]) -> dict[int, subprocess.Popen[bytes]]:
-    """Start a process for each job."""
-    children: dict[int, subprocess.Popen[bytes]] = {}
-    try:
-        with _no_interrupt():
-            for job in jobs:
-                children[job.number] = subprocess.Popen(
-                    [sys.executable, "-m", f"{__package__}.member"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-                )
-        for job in jobs:
-            standard_input = children[job.number].stdin
-            assert standard_input is not None
-            with suppress(BrokenPipeError), standard_input:
-                standard_input.write(job.as_json())
-    except BaseException as error:
-        for child in children.values():
-            child.kill()
-            child.wait()
-        if isinstance(error, OSError):
-            raise ProcessError(4, f"process {len(children) + 1} cannot be started: {error.strerror}") from error
-        raise
-    return children
-
-
-@contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Keep Ctrl-C from processes that are started inside until they can ignore it; here it comes a little later."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,20 +12,18 @@ import sys
 import time
 import traceback
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .engine.errors import OutputError, PlaitError, ProcessError
 from .interrupts import INTERRUPTED, in_order
+from .job import Job
 from .loaders.roster import Peer, Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from .engine.execute import Progress
     from .engine.journal import Batch
     from .engine.model import StoredTensor
+    from .engine.progress import Progress
 
 _JOURNAL_SECONDS = 60.0
 """How long a shared folder may take to show the run's journal."""
@@ -34,22 +32,6 @@ _MISSING_SECONDS = 5.0
 """For so long the report of process 0 may be missing."""
 
 _PAUSE_SECONDS = 0.05
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a process has to know: the folder, the run's token, its own number, the recipe, options of the plan."""
-
-    folder: str
-    run: str
-    number: int
-    recipe: tuple[str, str, str]
-    options: Mapping[str, Any]
-    allow_nonfinite: bool
-
-    def as_json(self) -> bytes:
-        """The job as JSON text."""
-        return json.dumps(asdict(self), default=str).encode()
 
 
 class _Leader:

@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .engine import host
 from .engine.compile import Compiled, names_by_model
 from .engine.errors import InputError
 from .engine.mapping import donor_of
-from .engine.units import format_bytes, format_names
+from .engine.time_model import predicted_seconds
+from .engine.units import format_bytes, format_seconds
+from .graphs import write_graph
 from .loaders.card import CardFacts
 from .loaders.card_inputs import inherited
 from .loaders.card_models import card_models, hub_ids, shared_values
@@ -21,22 +22,23 @@ from .loaders.config import output_config
 from .loaders.generation import Vocabulary as KnownTokens
 from .loaders.side_files import SideFiles, side_files
 from .merge_result import MergeResult
-from .parts import Parts, added_up
+from .parts import Parts
 from .running import run_merge
 from .version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import networkx as nx
 
     from .api import RecipeText
-    from .engine.execute import Callback
     from .engine.graph import Node
     from .engine.methoddef import MethodDef
     from .engine.model import Model
     from .engine.plan import Plan
+    from .engine.progress import Callback
     from .engine.recipe import ModelRef, Recipe
+    from .engine.time_model import Rates
     from .launching import Launch
     from .loaders.shards import Shard
     from .loaders.vocabulary import OutputTokenizer
@@ -57,6 +59,7 @@ class MergePlan:
     shards: tuple[Shard, ...]
     plan: Plan
     warnings: tuple[str, ...]
+    rates: Rates
     source: RecipeText
     options: Mapping[str, Any]
     processes: int = 1
@@ -66,6 +69,11 @@ class MergePlan:
     def parts(self) -> Parts:
         """The plan as the parts of its processes."""
         return Parts(self.plan, self.shards, self.processes)
+
+    @cached_property
+    def predicted_seconds(self) -> float:
+        """About how long a run takes, by what a machine is taken to do in a second; see engine.time_model."""
+        return predicted_seconds(self.plan, self.rates)
 
     @property
     def donor(self) -> Model:
@@ -80,6 +88,15 @@ class MergePlan:
     def graph_of(self, tensor_name: str) -> nx.DiGraph[Node]:
         """The op graph of one output tensor. KeyError if the merge does not write it."""
         return self.plan.island_of(tensor_name).program.to_networkx()
+
+    def write_graph(
+        self, path: str | Path, *, expand: bool = False, tensor: str | None = None, out: str | Path | None = None
+    ) -> None:
+        """Write the graph as .html, .svg, .dot, .mmd or .json: folded, all of it, or one tensor's op graph.
+
+        ``out`` is where the merge will go. Raises UsageError or OutputError.
+        """
+        write_graph(self, Path(path), expand=expand, tensor=tensor, out=None if out is None else Path(out))
 
     @cached_property
     def recipe_sha256(self) -> str:
@@ -97,7 +114,7 @@ class MergePlan:
         return sum(len(shard.offsets_bytes) for shard in self.shards)
 
     @property
-    def _shard_facts(self) -> tuple[dict[str, object], ...]:
+    def shard_facts(self) -> tuple[dict[str, object], ...]:
         """The shards as a dry run and a run both report them."""
         return tuple(
             {"name": shard.file_name, "bytes": shard.size_bytes, "tensors": len(shard.offsets_bytes)}
@@ -121,7 +138,8 @@ class MergePlan:
             "predicted_peak_bytes": self.parts.predicted_peak_bytes,
             "minimum_memory_bytes": self.parts.minimum_bytes,
             "reserved_bytes": self.parts.reserved_bytes,
-            "shards": list(self._shard_facts),
+            "predicted_seconds": round(self.predicted_seconds, 3),
+            "shards": list(self.shard_facts),
             "models": [
                 {
                     "reference": str(ref),
@@ -145,7 +163,7 @@ class MergePlan:
                 f"{plan.passes} {'pass' if plan.passes == 1 else 'passes'}",
                 f"read {format_bytes(plan.bytes_read)}, write {format_bytes(plan.bytes_written)}",
                 f"peak memory {format_bytes(plan.predicted_peak_bytes)} with {plan.workers} workers "
-                f"(at least {format_bytes(plan.minimum_bytes)})",
+                f"(at least {format_bytes(plan.minimum_bytes)}), about {format_seconds(self.predicted_seconds)}",
                 *self.warnings,
             ]
         )
@@ -263,53 +281,6 @@ class MergePlan:
             elements=sum(island.spec.elements * len(island.outputs) for island in self.plan.graph.islands),
             size_bytes=sum(shard.data_bytes for shard in self.shards),
             version=VERSION,
-        )
-
-    def result_of(
-        self,
-        out: Path,
-        *,
-        moved_bytes: tuple[int, int],
-        seconds: float,
-        resumed: bool,
-        processes: Sequence[Mapping[str, Any]],
-        nonfinite: Mapping[str, Sequence[str]],
-        warnings: Sequence[str],
-    ) -> MergeResult:
-        """What a run did that ended now.
-
-        ``moved_bytes`` were read and written; ``processes`` has the facts of each process; ``nonfinite`` has the
-        tensors let through by model reference, ``warnings`` what the run has to say besides.
-        """
-        bytes_read, bytes_written = moved_bytes
-        # Process 0 has more to do after its part is done.
-        processes = [{**processes[0], "measured_peak_bytes": host.peak_resident_bytes()}, *processes[1:]]
-        together = added_up(processes)
-        return MergeResult(
-            output=str(out),
-            recipe_sha256=self.recipe_sha256,
-            seed=self.plan.seed,
-            device="cpu",
-            workers=together["workers"],
-            tensors=self.tensors,
-            bytes_read=bytes_read,
-            bytes_written=bytes_written,
-            passes=self.plan.passes,
-            predicted_peak_bytes=together["predicted_peak_bytes"],
-            measured_peak_bytes=together["measured_peak_bytes"],
-            reserved_bytes=together["reserved_bytes"],
-            seconds=round(seconds, 3),
-            resumed=resumed,
-            shards=self._shard_facts,
-            warnings=(
-                *self.warnings,
-                *warnings,
-                *(
-                    f"{reference}: NaN or infinity let through in {format_names(names)}"
-                    for reference, names in nonfinite.items()
-                ),
-            ),
-            processes=tuple(processes) if len(processes) > 1 else (),
         )
 
 

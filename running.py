@@ -15,15 +15,17 @@ from .engine.execute import execute
 from .engine.journal import Batch, Finished, Journal
 from .engine.recorder import Recorder, batch_of
 from .engine.resumption import kept_bytes, remaining, share_of, unfinished
+from .engine.samples import Sample, Samples
 from .engine.units import format_bytes
 from .identity import identity_of, refuse_changed, samples_of
-from .launching import crew_of
 from .loaders.card import render_card
 from .loaders.folder import OutputFolder, free_disk_bytes
 from .loaders.positioned_io import FilePool
 from .loaders.shards import LeftShards
 from .loaders.writer import INDEX_FILE, ShardWriter, index_of
 from .manifest import manifest_of, overflow_warnings
+from .merge_result import result_of
+from .starting import crew_of
 from .taking_up import take_up
 from .unused import unused_by_input
 from .verification import verified
@@ -31,8 +33,8 @@ from .verification import verified
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .engine.execute import Callback, Progress
     from .engine.model import StoredTensor
+    from .engine.progress import Callback, Progress
     from .launching import Launch
     from .loaders.shards import ShardState
     from .merge import MergePlan, MergeResult
@@ -65,7 +67,8 @@ def run_merge(
             nonfinite = work.nonfinite
             overflows = work.overflows
             work.warnings += overflow_warnings(merge.plan, overflows)
-            result = merge.result_of(
+            result = result_of(
+                merge,
                 out,
                 moved_bytes=(final.bytes_read, work.bytes_written),
                 seconds=time.perf_counter() - started,
@@ -74,7 +77,7 @@ def run_merge(
                 nonfinite=nonfinite,
                 warnings=work.warnings,
             )
-            _finish(merge, folder, result, nonfinite, overflows, allow_nonfinite=allow_nonfinite)
+            _finish(merge, folder, result, nonfinite, overflows, work.samples, allow_nonfinite=allow_nonfinite)
         except KeyboardInterrupt as interruption:
             raise (Interrupted(work.kept_share) if work.began else interruption) from None
         except PlaitError as error:
@@ -93,6 +96,7 @@ class _Work:
         self.bytes_written = 0
         self.warnings: list[str] = []
         self.processes: Sequence[Mapping[str, Any]] = ()
+        self.samples = Samples()
         self._allow_nonfinite = allow_nonfinite
         self._identity = identity_of(merge, allow_nonfinite=allow_nonfinite)
         self._let_through: set[StoredTensor] | None = set() if allow_nonfinite else None
@@ -124,6 +128,12 @@ class _Work:
     def fill(self, progress: Callback | None) -> Progress:
         """Write the shards, or what they lack."""
         merge, folder = self.merge, self.folder
+
+        def watch(now: Progress) -> None:
+            self._sample(now.seconds, now.bytes_read, now.bytes_written)
+            if progress is not None:
+                progress(now)
+
         batches = [Batch(())]
         if folder.goes_on:
             batches = [self._take_up()]
@@ -139,6 +149,7 @@ class _Work:
             folder.remove_journals_of_others()
             folder.write_text("plait.yml", merge.recipe.text)
             own = self._finished if self._is_alone else self._finished.only(merge.parts.of(shards).positions)
+            self._sample(0.0, 0, 0)
             with crew_of(merge, folder, run, self._finished, self.launch, self._allow_nonfinite) as crew:
                 final, self.bytes_written = write_part(
                     merge,
@@ -148,18 +159,22 @@ class _Work:
                     own,
                     journal,
                     let_through=self._let_through,
-                    progress=crew.watching(progress),
+                    progress=crew.watching(watch),
                 )
                 own_facts = merge.parts.facts(
                     0, bytes_read=final.bytes_read, bytes_written=self.bytes_written, seconds=final.seconds
                 )
-                final = crew.wait(final, progress)
+                final = crew.wait(final, watch)
                 self.processes = (own_facts, *crew.facts())
                 self.bytes_written = sum(each["bytes_written"] for each in self.processes)
         if not self._is_alone:
             self._gather()
         refuse_changed(merge.models.values())
         return final
+
+    def _sample(self, seconds: float, bytes_read: int, bytes_written: int) -> None:
+        held_bytes = host.resident_bytes(children=not self._is_alone)
+        self.samples.add(Sample(seconds, bytes_read, bytes_written, held_bytes))
 
     def _take_up(self) -> Batch:
         """See what a run has finished that is still on disk; the same as one batch."""
@@ -258,6 +273,7 @@ def _finish(
     result: MergeResult,
     nonfinite: Mapping[str, Sequence[str]],
     overflows: Mapping[str, int],
+    samples: Samples,
     *,
     allow_nonfinite: bool,
 ) -> None:
@@ -276,6 +292,7 @@ def _finish(
             nonfinite=nonfinite,
             overflows=overflows,
             unused=unused_by_input(merge),
+            samples=samples,
             folder=folder.path,
         ),
     )

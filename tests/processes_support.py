@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from plait.member import Job
+    from plait.job import Job
 
 _SLOWLY = """
 import sys
@@ -99,7 +99,7 @@ def as_threads(before: Callable[[Job], Job] = lambda job: job) -> Iterator[None]
         return {}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("plait.launching._start", start_threads)
+        patch.setattr("plait.starting._start", start_threads)
         patch.setattr("plait.loaders.roster.BEAT_SECONDS", 0.01)
         patch.setattr("plait.crew._LOOK_SECONDS", 0.005)
         yield
@@ -116,3 +116,10 @@ def interrupt(folder: Path, number: int, **given: Any) -> bool:
         except (Interrupted, ProcessError):
             return True
     return False
+
+
+def linked(shared: Path, folder: Path) -> Path:
+    """The same inputs in another folder."""
+    for name in ("family", "recipe.yml"):
+        (folder / name).symlink_to(shared / name)
+    return folder

@@ -31,7 +31,8 @@ DEFINITIONS = frozenset(
 
 OPS_MAY_IMPORT = frozenset({"errors", "graph", "methoddef", "opdef", "panels", "row_map", "units"})
 LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "recipe", "suggest", "units", "vocabulary"})
-VIEWS_MAY_IMPORT = DEFINITIONS | {"execute", "plan", "trial"}  # a merge's plan, how far a run is, a method's cost
+VIEWS_MAY_IMPORT = DEFINITIONS | {"execute", "mapping", "plan", "reading", "simulate", "tiling", "time_model", "trial"}
+"""A merge's map, its plan, its replay and its time, how far a run is, a method's cost."""
 
 LIBRARIES = {
     # What a room needs beyond Python itself, torch and numpy. Formats belong to loaders, the screen to views.

@@ -155,15 +155,16 @@ class MergePlan:
 
     def summary(self) -> str:
         """What the run would do, as text."""
-        plan = self.plan
+        plan, parts = self.plan, self.parts
+        processes = f"{len(parts.shares)} processes, each with " if len(parts.shares) > 1 else ""
         shards = "1 shard" if len(self.shards) == 1 else f"{len(self.shards)} shards"
         return "\n".join(
             [
                 f"{self.method.name}: {self.tensors} tensors in {shards}, "
                 f"{plan.passes} {'pass' if plan.passes == 1 else 'passes'}",
-                f"read {format_bytes(plan.bytes_read)}, write {format_bytes(plan.bytes_written)}",
-                f"peak memory {format_bytes(plan.predicted_peak_bytes)} with {plan.workers} workers "
-                f"(at least {format_bytes(plan.minimum_bytes)}), about {format_seconds(self.predicted_seconds)}",
+                f"read {format_bytes(parts.bytes_read)}, write {format_bytes(plan.bytes_written)}",
+                f"peak memory {format_bytes(parts.predicted_peak_bytes)} with {processes}{plan.workers} workers "
+                f"(at least {format_bytes(parts.minimum_bytes)}), about {format_seconds(self.predicted_seconds)}",
                 *self.warnings,
             ]
         )

@@ -33,6 +33,7 @@ from .loaders.rates_file import VARIABLE, read_rates
 from .loaders.vocabulary import output_tokenizer
 from .loaders.writer import plan_shards
 from .merge import MergePlan, MergeResult
+from .verification import needed_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -108,6 +109,7 @@ def plan(
     seed: int | None = None,
     shard_size: str | int = DEFAULT_SHARD_BYTES,
     maps: Mapping[str, str] | None = None,
+    verify: bool = False,
     strict: bool = False,
     lenient: bool = False,
     processes: int = 1,
@@ -115,9 +117,10 @@ def plan(
 ) -> MergePlan:
     """Plan a merge from a recipe file and the headers of its inputs.
 
-    ``memory`` bounds the peak resident memory of this process, in bytes or as text (``2GiB``). With ``processes``, so
-    many of them share the work; those on this machine, ``processes_here`` or all, share memory and workers.
-    Raises RecipeError, UsageError, InputError, or PlanError where the bound is too small.
+    ``memory`` bounds the peak resident memory of this process, in bytes or as text (``2GiB``); with ``verify`` that of
+    the verification after the merge, too. With ``processes``, so many of them share the work; those on this machine,
+    ``processes_here`` or all, share memory and workers. Raises RecipeError, UsageError, InputError, or PlanError where
+    the bound is too small.
     """
     options = {name: value for name, value in locals().items() if name != "recipe"}
     recipe = recipe if isinstance(recipe, RecipeText) else recipe_text(recipe)
@@ -147,6 +150,7 @@ def plan(
                 reserved_bytes=host.resident_bytes(),
                 peak_so_far_bytes=host.peak_resident_bytes(),
                 header_bytes=sum(len(shard.header) for shard in shards),
+                afterwards_bytes=needed_bytes(sum(len(shard.offsets_bytes) for shard in shards)) if verify else 0,
             )
     unmatched = unmatched_filters(parsed, _names(compiled))
     if unmatched and strict:

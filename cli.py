@@ -57,6 +57,7 @@ def run(
     overwrite: options.Overwrite = False,
     allow_nonfinite: options.AllowNonfinite = False,
     verify: options.Verify = False,
+    profile: options.Profile = False,
     graph: options.Graphs = None,
     expand: options.Expand = False,
     tensor: options.Tensor = None,
@@ -83,11 +84,12 @@ def run(
 
     check_asked(graph or [], recipe=recipe)
     planning: dict[str, Any] = {
-        "memory": _size(memory, "--memory"),
+        "memory": options.size(memory, "--memory"),
         "workers": workers,
         "seed": seed,
-        "shard_size": _size(shard_size, "--shard-size") or 0,
-        "maps": _maps(maps or []),
+        "shard_size": options.size(shard_size, "--shard-size") or 0,
+        "maps": options.map_pairs(maps or []),
+        "verify": verify,
         "strict": strict,
         "lenient": lenient,
     }
@@ -122,6 +124,7 @@ def run(
             resume=resume,
             allow_nonfinite=allow_nonfinite,
             verify=verify,
+            profile=profile,
             progress=progress,
             launch=launch,
         )
@@ -197,7 +200,7 @@ def diff(
     from .views.page_file import check_page, write_page
     from .views.progress import RunProgress
 
-    comparison = plan_diff(a, b, memory=_size(memory, "--memory"), workers=workers)
+    comparison = plan_diff(a, b, memory=options.size(memory, "--memory"), workers=workers)
     if html is not None:
         check_page(html, inputs=(comparison.a.folder, comparison.b.folder))
     with RunProgress(comparison.plan.budget_bytes, resident_bytes, enabled=not quiet) as progress:
@@ -208,6 +211,42 @@ def diff(
         _print_json(report.as_json())
     else:
         diff_view.show(report, verbose=verbose)
+
+
+@app.command()
+def report(
+    out: options.Report,
+    html: options.Html = None,
+    headers_only: options.HeadersOnly = False,
+    maps: options.MovedMaps = None,
+    memory: options.Memory = None,
+    workers: options.Workers = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Show what a finished run did: time, memory, how far the result moved from each input."""
+    from .engine.host import resident_bytes
+    from .reporting import plan_report
+    from .views import report as report_view
+    from .views import report_page
+    from .views.page_file import check_page, write_page
+    from .views.progress import RunProgress
+
+    bound = options.size(memory, "--memory")
+    planned = plan_report(
+        out, maps=options.map_pairs(maps or []), headers_only=headers_only, memory=bound, workers=workers
+    )
+    if html is not None:
+        check_page(html, inputs=planned.folders)
+    with RunProgress(planned.budget_bytes, resident_bytes, enabled=not quiet) as progress:
+        found = planned.run(progress)
+    if html is not None:
+        write_page(html, report_page.page(found))
+    if as_json:
+        _print_json(found.as_json())
+    elif not quiet or html is None:
+        report_view.show(found, verbose=verbose)
 
 
 @app.command()
@@ -261,7 +300,7 @@ def demo(
     from .views.progress import RunProgress
 
     out = folder or Path("demo-output")
-    merge = make_plan(RECIPE, memory=_size(memory, "--memory"))
+    merge = make_plan(RECIPE, memory=options.size(memory, "--memory"))
     dry_run_view.show(merge, free_disk_bytes=free_disk_bytes(out))
     with RunProgress(merge.plan.budget_bytes, resident_bytes, enabled=True) as progress:
         result = merge.run(out, overwrite=out.exists(), progress=progress)
@@ -269,26 +308,6 @@ def demo(
     scores = {name: score_folder(FOLDER / name) for name in MODELS}
     scores["merged"] = score_folder(out)
     demo_view.show_scores(scores)
-
-
-def _size(text: str | None, option: str) -> int | None:
-    from .engine.units import parse_size
-
-    try:
-        return parse_size(text) if text is not None else None
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None
-
-
-def _maps(pairs: list[str]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        # The last "=": a reference may hold one, a path that does can be linked.
-        reference, separator, path = pair.rpartition("=")
-        if not separator or not reference or not path:
-            raise UsageError(f"--map {pair}: write REF=PATH")
-        found[reference] = path
-    return found
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -80,7 +80,7 @@ def _make(job: Job, reporter: Reporter) -> dict[str, dict[str, Any]]:
     from .identity import identity_of, refuse_changed, refuse_unlike, samples_of
     from .loaders.folder import journal_of
     from .loaders.shards import LeftShards
-    from .running import check_open_files, write_part
+    from .writing import check_open_files, write_part
 
     folder, leader = Path(job.folder), _Leader(job)
     merge = plan(RecipeText(*job.recipe), **job.options)
@@ -99,12 +99,13 @@ def _make(job: Job, reporter: Reporter) -> dict[str, dict[str, Any]]:
 
     head = {"journal": head["journal"], "run": job.run, "process": job.number, "shards": list(shards)}
     with closing(Journal(journal_of(folder, job.number), head, [batch_of(part, disk, finished, ())])) as journal:
-        final, written_bytes = write_part(
+        written = write_part(
             merge, shards, folder, disk.states, finished, journal, let_through=let_through, progress=look
         )
     refuse_changed(merge.models.values())
+    final = written.progress
     done = merge.parts.facts(
-        job.number, bytes_read=final.bytes_read, bytes_written=written_bytes, seconds=final.seconds
+        job.number, bytes_read=final.bytes_read, bytes_written=written.bytes_written, seconds=final.seconds
     )
     return facts_of(final) | {"process": done}
 

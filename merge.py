@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .engine.compile import Compiled, names_by_model
 from .engine.errors import InputError
 from .engine.mapping import donor_of
-from .engine.time_model import predicted_seconds
+from .engine.time_model import predicted_seconds, program_seconds
 from .engine.units import format_bytes, format_seconds
 from .graphs import write_graph
 from .loaders.card import CardFacts
@@ -25,6 +25,7 @@ from .merge_result import MergeResult
 from .parts import Parts
 from .running import run_merge
 from .version import VERSION
+from .watching import callback_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,19 +33,19 @@ if TYPE_CHECKING:
     import networkx as nx
 
     from .api import RecipeText
-    from .engine.graph import Node
+    from .engine.graph import Node, Program
     from .engine.methoddef import MethodDef
     from .engine.model import Model
     from .engine.plan import Plan
     from .engine.progress import Callback
+    from .engine.rates import Rates
     from .engine.recipe import ModelRef, Recipe
-    from .engine.time_model import Rates
     from .launching import Launch
     from .loaders.shards import Shard
     from .loaders.vocabulary import OutputTokenizer
 
 SIDE_FILES_BYTES = 1 << 20
-"""What config, index, card and manifest take, about; tokenizer files are counted as they are."""
+"""What config, index, card and manifest take, about; all other files are counted as they are."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ class MergePlan:
     def predicted_seconds(self) -> float:
         """About how long a run takes, by what a machine is taken to do in a second; see engine.time_model."""
         return predicted_seconds(self.plan, self.rates)
+
+    @cached_property
+    def program_seconds(self) -> Mapping[Program, float]:
+        """The part of it that one tensor of a program takes, by the graph's program."""
+        return program_seconds(self.plan, self.rates)
 
     @property
     def donor(self) -> Model:
@@ -106,7 +112,7 @@ class MergePlan:
     @property
     def disk_needed_bytes(self) -> int:
         """Free disk that a run needs."""
-        return sum(shard.size_bytes for shard in self.shards) + SIDE_FILES_BYTES
+        return sum(shard.size_bytes for shard in self.shards) + self.side_files.size_bytes + SIDE_FILES_BYTES
 
     @property
     def tensors(self) -> int:
@@ -177,27 +183,33 @@ class MergePlan:
         resume: bool = False,
         allow_nonfinite: bool = False,
         verify: bool = False,
-        progress: Callback | None = None,
+        profile: bool = False,
+        progress: Callback | bool | None = None,
         launch: Launch | None = None,
     ) -> MergeResult:
         """Carry out the plan into a folder.
 
-        With ``resume``, an interrupted run goes on where there is one, to the same bytes. With ``allow_nonfinite``,
-        NaN and infinity that arithmetic reads are a warning and no InputError. With ``verify``, the written folder is
-        read back and checked, the manifest gets the sha256 of its shards, and the result has the report.
-        Raises UsageError (the folder), InputError, OutputError, or Interrupted, a KeyboardInterrupt, once all workers
-        ended; their ``kept_share`` is the part of the output that ``resume`` goes on from.
+        With ``resume``, an interrupted run goes on where there is one, to the same bytes. With ``allow_nonfinite``, NaN
+        and infinity that arithmetic reads are a warning and no InputError. With ``verify``, the written folder is read
+        back and checked, the manifest gets the sha256 of its shards, and the result has the report; memory for that was
+        set aside if the plan was made for it. With ``profile``, the result says where the time went, and the folder
+        gets a trace. ``progress`` is called a few times a second with an engine.progress.Progress; True shows it as the
+        command line does, or as a notebook can. Raises PlanError, UsageError (the folder), InputError, OutputError, or
+        Interrupted, a KeyboardInterrupt, once all workers ended; their ``kept_share`` is the part of the output that
+        ``resume`` goes on from.
         """
-        return run_merge(
-            self,
-            Path(out),
-            overwrite=overwrite,
-            resume=resume,
-            allow_nonfinite=allow_nonfinite,
-            verify=verify,
-            progress=progress,
-            launch=launch,
-        )
+        with callback_of(progress, self.parts.budget_bytes) as callback:
+            return run_merge(
+                self,
+                Path(out),
+                overwrite=overwrite,
+                resume=resume,
+                allow_nonfinite=allow_nonfinite,
+                verify=verify,
+                profile=profile,
+                progress=callback,
+                launch=launch,
+            )
 
     @cached_property
     def side_files(self) -> SideFiles:

@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from .engine.profile import Profile
     from .merge import MergePlan
     from .verification import VerifyReport
 
 
 @dataclass(frozen=True)
 class MergeResult:
-    """What a finished run did; the fields of ``plait run --json``. ``verification`` is there where it was asked for.
+    """What a finished run did; the fields of ``plait run --json``.
 
-    Where there were several processes, figures of memory and workers are sums, and ``processes`` has those of each.
+    ``verification`` and ``profile`` are there where they were asked for. Where there were several processes, figures of
+    memory and workers are sums, and ``processes`` has those of each.
     """
 
     output: str
@@ -43,6 +45,7 @@ class MergeResult:
     warnings: tuple[str, ...]
     processes: tuple[Mapping[str, Any], ...] = ()
     verification: VerifyReport | None = None
+    profile: Profile | None = None
 
 
 def result_of(

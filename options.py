@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from .engine.errors import UsageError
+
 Recipe = Annotated[str, typer.Argument(help="YAML recipe, or - for standard input.")]
 Out = Annotated[Path | None, typer.Argument(help="New or empty folder; not needed with --dry-run.")]
 Finished = Annotated[Path, typer.Argument(help="A finished folder, of this program or another one.")]
 Models = Annotated[list[str], typer.Argument(help="Model folders.", metavar="MODEL...")]
 ModelA = Annotated[str, typer.Argument(help="Model folder; the reference.", metavar="A")]
 ModelB = Annotated[str, typer.Argument(help="Model folder.", metavar="B")]
+Report = Annotated[Path, typer.Argument(help="A finished folder of plait run.", metavar="OUT")]
 MethodName = Annotated[str | None, typer.Argument(help="One method, in full.")]
 DemoFolder = Annotated[
     Path | None, typer.Argument(help="Where the merged model goes; default ./demo-output.", metavar="[DIR]")
@@ -55,9 +58,17 @@ AllowNonfinite = Annotated[
     ),
 ]
 Verify = Annotated[bool, typer.Option("--verify", help="Check the written folder; record its digests.")]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Where the time went, as a table and as a trace, OUT/plait-trace.json.gz.")
+]
 Digests = Annotated[bool, typer.Option("--hash", help="Compare the sha256 of the shards, too.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings about the recipe are errors.")]
 Lenient = Annotated[bool, typer.Option("--lenient", help="Near misses in the recipe are warnings.")]
+MovedMaps = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="PATH is where the input REF of the run is now (repeatable).", metavar="REF=PATH"),
+]
+HeadersOnly = Annotated[bool, typer.Option("--headers-only", help="Read no tensors: only what is recorded.")]
 Html = Annotated[
     Path | None, typer.Option(help="Write a page with all figures; needs no network to look at.", metavar="FILE")
 ]
@@ -67,3 +78,25 @@ Markdown = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say less.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; stack traces.")]
+
+
+def size(text: str | None, option: str) -> int | None:
+    """Bytes of a size as it is written; None where it was not given. Raises UsageError."""
+    from .engine.units import parse_size
+
+    try:
+        return parse_size(text) if text is not None else None
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def map_pairs(pairs: list[str]) -> dict[str, str]:
+    """What --map was given, by reference. Raises UsageError."""
+    found = {}
+    for pair in pairs:
+        # The last "=": a reference may hold one, a path that does can be linked.
+        reference, separator, path = pair.rpartition("=")
+        if not separator or not reference or not path:
+            raise UsageError(f"--map {pair}: write REF=PATH")
+        found[reference] = path
+    return found

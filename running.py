@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -11,39 +12,35 @@ from typing import TYPE_CHECKING, Any
 from .engine import host
 from .engine.compile import names_by_model
 from .engine.errors import Interrupted, OutputError, PlaitError, PlanError
-from .engine.execute import execute
 from .engine.journal import Batch, Finished, Journal
-from .engine.recorder import Recorder, batch_of
-from .engine.resumption import kept_bytes, remaining, share_of, unfinished
-from .engine.samples import Sample, Samples
-from .engine.units import format_bytes
+from .engine.recorder import batch_of
+from .engine.resumption import share_of, unfinished
+from .engine.timing import Profiler
+from .engine.units import MIB, align_up, format_bytes
 from .identity import identity_of, refuse_changed, samples_of
 from .loaders.card import render_card
 from .loaders.folder import OutputFolder, free_disk_bytes
-from .loaders.positioned_io import FilePool
 from .loaders.shards import LeftShards
-from .loaders.writer import INDEX_FILE, ShardWriter, index_of
+from .loaders.writer import INDEX_FILE, index_of
 from .manifest import manifest_of, overflow_warnings
 from .merge_result import result_of
+from .profiling import profiled
 from .starting import crew_of
 from .taking_up import take_up
-from .unused import unused_by_input
-from .verification import verified
+from .unused import rows_by_input, unused_by_input
+from .verification import needed_bytes, verified
+from .watching import Watch
+from .writing import check_open_files, write_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .engine.model import StoredTensor
     from .engine.progress import Callback, Progress
+    from .engine.samples import Samples
     from .launching import Launch
     from .loaders.shards import ShardState
     from .merge import MergePlan, MergeResult
-
-CACHED_SHARE = 0.5
-"""Inputs above this share of free memory are read past the page cache: it could not keep them anyway."""
-
-_INPUT_FILES, _OTHER_FILES = 64, 64
-"""Input files that are open at once, and what else a process has open."""
 
 
 def run_merge(
@@ -54,16 +51,28 @@ def run_merge(
     resume: bool,
     allow_nonfinite: bool,
     verify: bool = False,
+    profile: bool = False,
     progress: Callback | None,
     launch: Launch | None = None,
 ) -> MergeResult:
     """Carry out a plan; see MergePlan.run."""
     started = time.perf_counter()
+    if verify and not merge.plan.afterwards_bytes:
+        merge = _with_room_to_verify(merge)
+    check_seconds = merge.plan.bytes_written / merge.rates.check_bytes if verify else 0.0
+    watch = Watch(
+        progress,
+        predicted_seconds=merge.predicted_seconds,
+        check_seconds=check_seconds,
+        children=len(merge.parts.shares) > 1,
+    )
+    profiler = Profiler() if profile else None
     inputs = {Path(model.folder) for model in merge.models.values()}
     with OutputFolder(out, overwrite=overwrite, resume=resume, inputs=inputs) as folder:
         work = _Work(merge, folder, allow_nonfinite=allow_nonfinite, launch=launch)
         try:
-            final = work.fill(progress)
+            final = work.fill(watch, profiler)
+            watch.enter("finish")
             nonfinite = work.nonfinite
             overflows = work.overflows
             work.warnings += overflow_warnings(merge.plan, overflows)
@@ -77,14 +86,30 @@ def run_merge(
                 nonfinite=nonfinite,
                 warnings=work.warnings,
             )
-            _finish(merge, folder, result, nonfinite, overflows, work.samples, allow_nonfinite=allow_nonfinite)
+            _finish(merge, folder, result, nonfinite, overflows, watch.samples, allow_nonfinite=allow_nonfinite)
         except KeyboardInterrupt as interruption:
             raise (Interrupted(work.kept_share) if work.began else interruption) from None
         except PlaitError as error:
             if work.began and error.may_go_on:
                 error.kept_share = work.kept_share
             raise
-        return verified(folder, result, progress) if verify else result
+        watch.enter("verify")
+        if profiler is not None:
+            result = profiled(folder, merge.plan, profiler, watch, work.flush_seconds, result)
+        return verified(folder, result, watch.verifying) if verify else result
+
+
+def _with_room_to_verify(merge: MergePlan) -> MergePlan:
+    """A plan that was made without a verification, and one counted in. PlanError where that is more than allowed."""
+    plan = replace(merge.plan, afterwards_bytes=needed_bytes(merge.tensors))
+    if plan.predicted_peak_bytes > plan.budget_bytes:
+        enough_bytes = align_up(plan.predicted_peak_bytes, MIB)
+        raise PlanError(
+            f"with the output's verification this needs {enough_bytes // MIB}MiB of memory, and "
+            f"{format_bytes(plan.budget_bytes)} are allowed; allow more, or verify the output afterwards",
+            enough_bytes,
+        )
+    return replace(merge, plan=plan)
 
 
 class _Work:
@@ -94,9 +119,9 @@ class _Work:
         self.merge, self.folder, self.launch = merge, folder, launch
         self.began = False
         self.bytes_written = 0
+        self.flush_seconds = 0.0
         self.warnings: list[str] = []
         self.processes: Sequence[Mapping[str, Any]] = ()
-        self.samples = Samples()
         self._allow_nonfinite = allow_nonfinite
         self._identity = identity_of(merge, allow_nonfinite=allow_nonfinite)
         self._let_through: set[StoredTensor] | None = set() if allow_nonfinite else None
@@ -125,15 +150,9 @@ class _Work:
         islands, counts = self.merge.plan.graph.islands, self._finished.overflows
         return {name: counts[position] for position in sorted(counts) for name in islands[position].outputs}
 
-    def fill(self, progress: Callback | None) -> Progress:
+    def fill(self, watch: Watch, profiler: Profiler | None) -> Progress:
         """Write the shards, or what they lack."""
         merge, folder = self.merge, self.folder
-
-        def watch(now: Progress) -> None:
-            self._sample(now.seconds, now.bytes_read, now.bytes_written)
-            if progress is not None:
-                progress(now)
-
         batches = [Batch(())]
         if folder.goes_on:
             batches = [self._take_up()]
@@ -149,9 +168,9 @@ class _Work:
             folder.remove_journals_of_others()
             folder.write_text("plait.yml", merge.recipe.text)
             own = self._finished if self._is_alone else self._finished.only(merge.parts.of(shards).positions)
-            self._sample(0.0, 0, 0)
             with crew_of(merge, folder, run, self._finished, self.launch, self._allow_nonfinite) as crew:
-                final, self.bytes_written = write_part(
+                watch.enter("tensors")
+                written = write_part(
                     merge,
                     shards,
                     folder.path,
@@ -159,22 +178,23 @@ class _Work:
                     own,
                     journal,
                     let_through=self._let_through,
-                    progress=crew.watching(watch),
+                    progress=crew.watching(watch.tensors),
+                    profiler=profiler,
+                    flushing=(lambda: watch.enter("flush")) if self._is_alone else None,
                 )
-                own_facts = merge.parts.facts(
-                    0, bytes_read=final.bytes_read, bytes_written=self.bytes_written, seconds=final.seconds
+                self.flush_seconds = written.flush_seconds
+                done = written.progress
+                facts = merge.parts.facts(
+                    0, bytes_read=done.bytes_read, bytes_written=written.bytes_written, seconds=done.seconds
                 )
-                final = crew.wait(final, watch)
-                self.processes = (own_facts, *crew.facts())
+                final = crew.wait(done, watch.tensors)
+                self.processes = (facts, *crew.facts())
                 self.bytes_written = sum(each["bytes_written"] for each in self.processes)
         if not self._is_alone:
+            watch.enter("flush")
             self._gather()
         refuse_changed(merge.models.values())
         return final
-
-    def _sample(self, seconds: float, bytes_read: int, bytes_written: int) -> None:
-        held_bytes = host.resident_bytes(children=not self._is_alone)
-        self.samples.add(Sample(seconds, bytes_read, bytes_written, held_bytes))
 
     def _take_up(self) -> Batch:
         """See what a run has finished that is still on disk; the same as one batch."""
@@ -203,41 +223,10 @@ class _Work:
         self.folder.remove_journals_of_others()
 
 
-def write_part(
-    merge: MergePlan,
-    shards: Sequence[int],
-    folder: Path,
-    states: Mapping[str, ShardState],
-    finished: Finished,
-    journal: Journal,
-    *,
-    let_through: set[StoredTensor] | None,
-    progress: Callback | None,
-) -> tuple[Progress, int]:
-    """Write shards, or what they lack; how much was done, and the bytes written, headers and all.
-
-    ``finished`` is what an earlier run has finished of their tensors; what this one does is added.
-    """
-    plan = merge.parts.of(shards)
-    left = remaining(plan, finished)
-    expected = {file.path: file.size_bytes for model in merge.models.values() for file in model.files}
-    direct = sum(expected.values()) > host.free_memory_bytes() * CACHED_SHARE
-    with (
-        FilePool(_INPUT_FILES, expected, direct=direct) as files,
-        ShardWriter(folder, [merge.shards[number] for number in shards], files, states) as writer,
-    ):
-        writer.keep(kept_bytes(plan, left))
-        recorder = Recorder(journal, plan, writer, finished, let_through)
-        final = execute(plan, files, writer, progress, let_through=let_through, left=left, recorder=recorder)
-        writer.finish()
-        return final, writer.bytes_written
-
-
 def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
     """OutputError if there is too little disk, or if too few files may be open; PlanError if too little memory."""
     plan = merge.plan
-    others_bytes = (merge.processes_here - 1) * plan.predicted_peak_bytes
-    more_bytes = plan.predicted_peak_bytes + others_bytes - host.resident_bytes()
+    more_bytes = merge.processes_here * plan.predicted_peak_bytes - host.resident_bytes()
     free_memory_bytes = host.free_memory_bytes()
     if more_bytes > free_memory_bytes:
         raise PlanError(
@@ -246,25 +235,13 @@ def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
             f"down to {format_bytes(plan.minimum_bytes)}",
             plan.minimum_bytes,
         )
-    needed_bytes = merge.disk_needed_bytes - (folder.taken_bytes() if folder.goes_on else 0)
+    disk_bytes = merge.disk_needed_bytes - (folder.taken_bytes() if folder.goes_on else 0)
     free_bytes = free_disk_bytes(folder.out)
-    if free_bytes < needed_bytes:
+    if free_bytes < disk_bytes:
         raise OutputError(
-            f"{folder.out}: the merge needs {format_bytes(needed_bytes)} of disk, "
-            f"and {format_bytes(free_bytes)} are free"
+            f"{folder.out}: the merge needs {format_bytes(disk_bytes)} of disk, and {format_bytes(free_bytes)} are free"
         )
     check_open_files(folder.out, len(merge.parts.shares[0]))
-
-
-def check_open_files(out: Path, shards: int) -> None:
-    """OutputError if too few files may be open for so many shards."""
-    # A file that is read or written past the page cache is open twice.
-    open_files = 2 * (shards + _INPUT_FILES) + _OTHER_FILES
-    if not host.allow_open_files(open_files):
-        raise OutputError(
-            f"{out}: {shards} shards need {open_files} open files, which is more than the system "
-            "allows; raise the limit (ulimit -n), or choose a larger --shard-size"
-        )
 
 
 def _finish(
@@ -293,6 +270,7 @@ def _finish(
             overflows=overflows,
             unused=unused_by_input(merge),
             samples=samples,
+            rows=rows_by_input(merge),
             folder=folder.path,
         ),
     )

@@ -20,10 +20,10 @@ from .forecast import Forecast
 from .host import give_back_freed_memory, one_torch_thread
 from .opdef import Tile
 from .progress import Progress
+from .rates import RATES
 from .reading import pieces
 from .resumption import spared_bytes
 from .steps import Step, bind, page_aligned
-from .time_model import RATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from .model import StoredTensor, TensorReader, TensorWriter
     from .plan import Plan
     from .progress import Callback
+    from .rates import Rates
     from .recorder import Recorder
     from .tiling import Pass
-    from .time_model import Rates
 
 
 def execute(
@@ -166,19 +166,19 @@ class Run:
                 self.fail(error)
 
     def work(self) -> None:
-        """What each thread does: tile after tile until nothing is left."""
+        """What a thread does: tile after tile until nothing is left."""
         try:
             # What is not finite is found where it is written; numpy has nothing to say about it.
             with torch.inference_mode(), np.errstate(all="ignore"):
                 one_torch_thread()
                 worker = self._make_worker(self)
                 while (task := worker.take()) is not None:
-                    started = time.perf_counter()
+                    self.forecast.begin(id(worker), (started := time.perf_counter()) - self._started)
                     overflowed = worker.run(task)
                     ran = time.perf_counter()
                     if self.recorder is not None and task.island.in_last_pass:
                         self.recorder.finished(task.island.position, task.tile, overflowed)
-                    self.forecast.tile(task.island.plan, task.pass_index, task.tile.elements, ran - started)
+                    self.forecast.tile(id(worker), task.island.plan, task.pass_index, task.tile.elements, ran - started)
                     if worker.done(task):
                         self.forecast.ended(task.island.plan, task.pass_index, time.perf_counter() - ran)
         except BaseException as error:  # whatever it is, the caller has to see it
@@ -221,23 +221,37 @@ class Worker:
         leaf = island.leaves[0]
         itemsize = leaf.spec.dtype.itemsize
         offset_bytes, size_bytes = tile.lo * itemsize, tile.elements * itemsize
-        copy = self._run.writer.copy_from
-        left = tuple(name for name in island.outputs if not copy(name, offset_bytes, leaf, size_bytes))
+        left = tuple(name for name in island.outputs if not self._move(name, offset_bytes, leaf, size_bytes))
         self._run.count(0 if left else size_bytes, size_bytes * (len(island.outputs) - len(left)))
         if left:
             for lo in range(tile.lo, tile.hi, max(arena.tile_elements, 1)):
                 part = Tile(lo, min(lo + arena.tile_elements, tile.hi))
                 self._compute(island, part, current, left)
 
+    def _move(self, name: str, offset_bytes: int, leaf: StoredTensor, size_bytes: int) -> bool:
+        return self._run.writer.copy_from(name, offset_bytes, leaf, size_bytes)
+
+    def _bind(self, island: OpenIsland, tile: Tile, *, careful: bool = False) -> list[Step]:
+        return bind(self._arena, island, tile, self._run.plan.places, careful=careful)
+
+    def _finite(self, values: torch.Tensor) -> bool:
+        return all_finite(values)
+
+    def _fold(self, step: Step, island: OpenIsland, current: Pass, tile: Tile) -> None:
+        """Put a tile's partial into the state of its tensor."""
+        assert step.node.op.reduction is not None
+        with island.lock:
+            step.node.op.reduction.fold(island.states[step.node], step.out, tile, current.block_elements)
+
     def _compute(self, island: OpenIsland, tile: Tile, current: Pass, outputs: tuple[str, ...]) -> int:
         """Walk one pass over one tile; a write goes to ``outputs``. Returns how many elements overflowed."""
         wanted = (island, island.pass_index, tile.elements)
         if self._bound != wanted:
-            self._steps = bind(self._arena, island, tile, self._run.plan.places)
+            self._steps = self._bind(island, tile)
             self._bound = wanted
         if self._walk(self._steps, island, tile, current, outputs):
             return 0
-        careful = bind(self._arena, island, tile, self._run.plan.places, careful=True)
+        careful = self._bind(island, tile, careful=True)
         self._walk(careful, island, tile, current, outputs, overflows := Overflows(tile.elements))
         return overflows.count
 
@@ -257,7 +271,7 @@ class Worker:
                 if step.node.op.name != "write":
                     read_bytes += self._read(step, island, current, tile, overflows)
                 else:
-                    if step.looked_into is not None and not all_finite(step.looked_into):
+                    if step.looked_into is not None and not self._finite(step.looked_into):
                         if overflows is None:
                             return False
                         canonical(step.looked_into)
@@ -266,10 +280,8 @@ class Worker:
                     written_bytes += step.out.numel() * len(outputs)
                 continue
             step.kernel(step.out, step.ins, step.scratch, tile, **step.attrs)
-            reduction = step.node.op.reduction
-            if reduction is not None:
-                with island.lock:
-                    reduction.fold(island.states[step.node], step.out, tile, current.block_elements)
+            if step.node.op.reduction is not None:
+                self._fold(step, island, current, tile)
         self._run.count(read_bytes, written_bytes)
         return True
 
@@ -285,7 +297,7 @@ class Worker:
                     continue
                 self._run.reader.read_into(leaf, stored.lo * itemsize, piece)
                 read_bytes += piece.numel()
-        if step.looked_into is not None and not all_finite(step.looked_into):
+        if step.looked_into is not None and not self._finite(step.looked_into):
             for part, own in _parts(current, tile):
                 for leaf, stored, inside in pieces(node, island.leaves, part):
                     found = step.looked_into[own][inside]

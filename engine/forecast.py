@@ -10,14 +10,15 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .time_model import RATES, PassTime, pass_time
+from .rates import RATES
+from .time_model import PassTime, pass_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .opdef import Tile
     from .plan import Plan, ProgramPlan
-    from .time_model import Rates
+    from .rates import Rates
 
 _PRIOR_SHARE = 0.01
 """A part's own speed counts as much as that of its like once this share of it is done."""
@@ -58,7 +59,7 @@ class _PassParts:
 
 
 class Forecast:
-    """Follows a run. `tile` and `ended` may be called from several threads.
+    """Follows a run. `begin`, `tile` and `ended` may be called from several threads, ``worker`` is anything of its own.
 
     ``left`` has, for the tensors that an earlier run began, what it did not write.
     """
@@ -84,10 +85,17 @@ class Forecast:
                 parts.ends.total += parts.end_seconds
         self.total_seconds = sum(parts.tiles.total + parts.ends.total for parts in self._passes.values())
         self.busy_seconds = 0.0
+        self._begun: dict[int, float] = {}
 
-    def tile(self, program: ProgramPlan, pass_index: int, elements: int, seconds: float) -> None:
+    def begin(self, worker: int, at_seconds: float) -> None:
+        """A worker begins a tile, so many seconds after the run began."""
+        with self._lock:
+            self._begun[worker] = at_seconds
+
+    def tile(self, worker: int, program: ProgramPlan, pass_index: int, elements: int, seconds: float) -> None:
         """A worker took so many seconds for a tile."""
         with self._lock:
+            self._begun.pop(worker, None)
             self.busy_seconds += seconds
             parts = self._passes.get((id(program), pass_index))
             if parts is not None:
@@ -128,8 +136,10 @@ class Forecast:
             for part, group in ((each.tiles, each.group), (each.ends, f"{each.group} end")):
                 like = groups[group].speed(speed, groups[group].total)
                 left += part.left * part.speed(like, part.total)
-        busy_workers = min(self.busy_seconds / elapsed_seconds, float(self._workers))
-        return left / busy_workers
+        # Tiles under way are not counted yet, and a good part of a short run.
+        under_way = sum(max(elapsed_seconds - began, 0.0) for began in self._begun.values())
+        busy_workers = min((self.busy_seconds + under_way) / elapsed_seconds, float(self._workers))
+        return max(left - under_way, 0.0) / busy_workers
 
     def _all(self) -> Sequence[_Part]:
         return [part for parts in self._passes.values() for part in (parts.tiles, parts.ends)]

@@ -1,6 +1,7 @@
 """The plan: from a graph and a budget to tiles, arenas, an order and a predicted peak.
 
-``predicted = reserved + workers · arena + states + slack``, and it never exceeds the budget. *Reserved* is what
+``predicted = reserved + workers · arena + states + slack``, and it never exceeds the budget. What comes after the last
+tensor (a verification) takes the place of arenas and states, and counts where it is more. *Reserved* is what
 the process holds when planning is over (imports, headers, the graph): measured, not guessed. *Slack* covers what
 the arenas do not: thread stacks, code pages of kernels that have not run yet, small Python objects.
 """
@@ -98,6 +99,7 @@ class Plan:
     minimum_bytes: int
     header_bytes: int
     peak_so_far_bytes: int
+    afterwards_bytes: int = 0
 
     @property
     def slack_bytes(self) -> int:
@@ -107,8 +109,8 @@ class Plan:
     @property
     def predicted_peak_bytes(self) -> int:
         """Peak resident memory of the process that runs this plan."""
-        running = self.reserved_bytes + self.workers * self.arena_bytes + self.state_bytes + self.slack_bytes
-        return max(running, self.peak_so_far_bytes)
+        working = max(self.workers * self.arena_bytes + self.state_bytes, self.afterwards_bytes)
+        return max(self.reserved_bytes + working + self.slack_bytes, self.peak_so_far_bytes)
 
     @cached_property
     def bytes_read(self) -> int:
@@ -166,10 +168,12 @@ def make_plan(
     reserved_bytes: int,
     peak_so_far_bytes: int,
     header_bytes: int,
+    afterwards_bytes: int = 0,
     tile_elements: int | None = None,
 ) -> Plan:
     """Choose workers and tiles for a budget; without one, what full speed needs and at most half of what is free.
 
+    ``afterwards_bytes`` are held, beside what is reserved, once the arenas are gone.
     ``tile_elements`` asks for tiles of about that size and for all the workers, and for nothing else.
 
     Raises PlanError, naming the least budget that works, if not even one worker with the smallest tiles fits.
@@ -201,6 +205,7 @@ def make_plan(
             minimum_bytes=minimum_bytes,
             header_bytes=header_bytes,
             peak_so_far_bytes=peak_so_far_bytes,
+            afterwards_bytes=afterwards_bytes,
         )
 
     minimum_bytes = 0

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 JOURNAL_FILE = "plait-journal"
+TRACE_FILE = "plait-trace.json.gz"
 
 _STAGING_SUFFIX = ".plait-new"
 _REPLACED_SUFFIX = ".plait-old"
@@ -35,7 +36,9 @@ _DONATED = re.compile(
 
 _MODEL_FILES = re.compile(
     r"(.*\.safetensors(\.index\.json)?(\.partial)?|config\.json|plait-manifest\.json|README\.md|plait\.yml|"
-    r"plait-journal(-\d+)?|plait-process-\d+|plait\.lock.*|additional_chat_templates|" + _DONATED.pattern + r")(\.tmp)?"
+    r"plait-journal(-\d+)?|plait-process-\d+|plait-trace\.json\.gz|plait\.lock.*|additional_chat_templates|"
+    + _DONATED.pattern
+    + r")(\.tmp)?"
 )
 """What a model folder is made of; anything else in a replaced folder is somebody's own and is kept."""
 

@@ -25,14 +25,24 @@ GENERATED = ("build", "dist", "demo-output", "__pycache__")
 MOST_LINES = 330
 
 DEFINITIONS = frozenset(
-    {"errors", "graph", "methoddef", "model", "opdef", "panels", "recipe", "row_map", "units", "vocabulary"}
+    {"errors", "graph", "methoddef", "model", "opdef", "panels", "rates", "recipe", "row_map", "units", "vocabulary"}
 )
 """The leaf modules of engine: data and declarations. They import each other and no machinery."""
 
 OPS_MAY_IMPORT = frozenset({"errors", "graph", "methoddef", "opdef", "panels", "row_map", "units"})
-LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "recipe", "suggest", "units", "vocabulary"})
-VIEWS_MAY_IMPORT = DEFINITIONS | {"execute", "mapping", "plan", "reading", "simulate", "tiling", "time_model", "trial"}
-"""A merge's map, its plan, its replay and its time, how far a run is, a method's cost."""
+LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "rates", "recipe", "suggest", "units", "vocabulary"})
+VIEWS_MAY_IMPORT = DEFINITIONS | {
+    "mapping",
+    "plan",
+    "profile",
+    "progress",
+    "reading",
+    "simulate",
+    "tiling",
+    "time_model",
+    "trial",
+}
+"""A merge's map, its plan, its replay and its time, how far a run is and what it took, a method's cost."""
 
 LIBRARIES = {
     # What a room needs beyond Python itself, torch and numpy. Formats belong to loaders, the screen to views.
@@ -88,7 +98,7 @@ def allowed(room: str, name: str) -> bool:
     """Whether a module in ``room`` may import the module called ``name`` (both inside plait)."""
     if room in ("", "examples") or room_of(name) == room or name == "plait.version":
         return True
-    if room == "views" and name in ("plait.diff_report", "plait.merge", "plait.verification"):
+    if room == "views" and name in ("plait.diff_report", "plait.merge", "plait.run_report", "plait.verification"):
         return True  # the plan and the results that a view shows
     if room_of(name) != "engine":
         return False

@@ -18,7 +18,7 @@ from .verify import as_json as report_as_json
 from .verify import page as report_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..merge import MergePlan, MergeResult
 

@@ -48,7 +48,8 @@ merged 290 tensors into out/my model
   card     out/my model/README.md
   record   out/my model/plait-manifest.json
   next     plait verify 'out/my model'
-           plait diff models/base 'out/my model'"""
+           plait diff models/base 'out/my model'
+           plait report 'out/my model' --html report.html"""
     )
 
 

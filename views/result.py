@@ -97,7 +97,8 @@ def _next(result: MergeResult, against: str | None) -> list[tuple[str, str]]:
     out = shlex.quote(result.output)
     verify = [f"plait verify {out}"] if result.verification is None else []
     diff = [f"plait diff {shlex.quote(_from_here(against))} {out}"] if against is not None else []
-    return [("" if index else "next", command) for index, command in enumerate([*verify, *diff])]
+    report = f"plait report {out} --html report.html"
+    return [("" if index else "next", command) for index, command in enumerate([*verify, *diff, report])]
 
 
 def _from_here(path: str) -> str:

@@ -1,5 +1,7 @@
 # Every target makes its own environment in .venv when there is none, or when what it should hold has changed.
 PYTHON ?= python3
+# Test files that run side by side.
+TEST_PROCESSES ?= 2
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -21,7 +23,7 @@ demo: $(READY) ## merge three small models and show the result
 	$(BIN)/plait demo
 
 test: $(READY) ## the tests, a few minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadfile
 
 test-all: $(READY) ## the tests, the slow ones too
 	$(BIN)/python -m pytest
@@ -47,8 +49,9 @@ docs: $(READY) ## docs/methods.md anew, from what the methods declare
 	$(BIN)/plait methods --markdown > build/methods.md
 	mv build/methods.md docs/methods.md
 
-pictures: $(READY) ## docs/pictures anew: terminals as SVG
+pictures: $(READY) ## docs/pictures anew: terminals as SVG, pages as Chromium shows them
 	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/screenshots.py
 
 bench: $(READY) ## times and memory of a small merge over budgets and workers
 	$(BIN)/python benchmarks/memory_sweep.py --shape 100m

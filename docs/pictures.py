@@ -85,6 +85,12 @@ SVG = """<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http:/
 """
 """As rich's own, but for the font: one that is there, nothing is fetched."""
 
+DARE_TIES_MODELS = (
+    "meta-llama/Meta-Llama-3-8B-Instruct",
+    "NousResearch/Hermes-2-Pro-Llama-3-8B",
+    "aaditya/Llama3-OpenBioLLM-8B",
+)
+
 GRADIENT = """
 merge_method: slerp
 base_model: org/base
@@ -142,13 +148,8 @@ class Studio:
 
 def dare_ties(studio: Studio) -> None:
     """A published DARE-TIES merge of three 8B models: the dry run, the run, the result."""
-    names = (
-        "meta-llama/Meta-Llama-3-8B-Instruct",
-        "NousResearch/Hermes-2-Pro-Llama-3-8B",
-        "aaditya/Llama3-OpenBioLLM-8B",
-    )
     recipe = ROOT / "examples" / "llama3-merge-biomed-8b.yml"
-    merge = studio.plan(recipe, dict.fromkeys(names, SHAPES["8b"]))
+    merge = studio.plan(recipe, dict.fromkeys(DARE_TIES_MODELS, SHAPES["8b"]))
     studio.dry_run("dry-run-dare-ties", merge, recipe.name)
     command = f"plait run {recipe.name} merged/"
     studio.terminal("progress", command, progress.screen(under_way(merge), Console(file=io.StringIO(), width=WIDTH)))
@@ -221,10 +222,7 @@ def gradients(studio: Studio) -> None:
 
 
 TERMINALS: tuple[Callable[[Studio], None], ...] = (dare_ties, expansion, gradients)
-"""Pages in a terminal."""
-
-SCREENSHOTS: tuple[Callable[[Studio], None], ...] = ()
-"""Pages in a browser, drawn by headless Chromium; empty so far."""
+"""Pages in a terminal; those in a browser are in screenshots.py."""
 
 
 def draw(out: Path) -> None:
@@ -232,7 +230,7 @@ def draw(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         studio = Studio(Path(folder), out)
-        for picture in (*TERMINALS, *SCREENSHOTS):
+        for picture in TERMINALS:
             picture(studio)
 
 

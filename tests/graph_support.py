@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 LAYERS = 12
 
+NAME = "model.layers.5.mlp.up_proj.weight"
+PICTURES = ("dot", "mmd", "svg")
+FORMATS = (*PICTURES, "json", "html")
+
 DARE = """
     merge_method: dare_ties
     base_model: base
@@ -70,6 +74,12 @@ def planned(family: Path, recipe: str, **options: Any) -> plait.MergePlan:
     path = family / "recipe.yml"
     path.write_text(dedent(recipe), encoding="utf-8")
     return plait.plan(path, **options)
+
+
+def written(merge: plait.MergePlan, path: Path, **options: Any) -> str:
+    """A graph's file as text."""
+    merge.write_graph(path, **options)
+    return path.read_text(encoding="utf-8")
 
 
 def without_measured(merge: plait.MergePlan) -> plait.MergePlan:

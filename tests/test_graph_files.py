@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from itertools import combinations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -14,23 +13,17 @@ from xml.etree import ElementTree
 import pytest
 import torch
 from checkpoints import Shape, write_family
-from graph_support import DARE, EXPANSION, LAYERS, PATTERN, RECIPES, planned, without_measured
-from merge_support import save_model, tensors_of
-from plait.cli import main
-from plait.engine.errors import OutputError, UsageError
+from graph_support import DARE, EXPANSION, LAYERS, NAME, PATTERN, PICTURES, RECIPES, planned, written
+from merge_support import save_model
 from plait.views.graph_document import document
 from plait.views.graph_ops import op_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import plait
 
-PICTURES = ("dot", "mmd", "svg")
-FORMATS = (*PICTURES, "json", "html")
 SVG = "{http://www.w3.org/2000/svg}"
-NAME = "model.layers.5.mlp.up_proj.weight"
 HOSTILE = (
     '<script>alert("x")</script>',
     "]]> --> </svg> <!-- &amp; &#x41; %%{init: {}}%%",
@@ -47,29 +40,6 @@ def family(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("family")
     write_family(folder, Shape(64, 176, LAYERS, 4, 2, 512))
     return folder
-
-
-@pytest.fixture
-def say(family, monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
-    """Run a command line beside the models; its exit code and what it says on standard error."""
-
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.chdir(family)
-        monkeypatch.setattr(sys, "argv", ["plait", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else 0
-        else:
-            code = 0
-        return code, capsys.readouterr().err
-
-    return run
-
-
-def written(merge: plait.MergePlan, path: Path, **options) -> str:
-    merge.write_graph(path, **options)
-    return path.read_text(encoding="utf-8")
 
 
 def words_of(picture: str) -> str:
@@ -272,132 +242,3 @@ def test_no_name_breaks_out_of_its_place(hostile, tmp_path, options) -> None:
         assert "<script" not in drawn
         if options.get("expand"):
             assert "&lt;script&gt;alert(" in drawn
-
-
-# --------------------------------------------------------------------------------------------- places and options
-
-
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_the_same_plan_gives_the_same_bytes_wherever_the_models_are(tmp_path, suffix) -> None:
-    found = []
-    for place in ("one", "another/place"):
-        write_family(tmp_path / place, Shape(64, 176, 3, 4, 2, 512), finetunes=2)
-        merge = without_measured(planned(tmp_path / place, DARE))
-        merge.write_graph(tmp_path / f"graph.{suffix}")
-        found.append((tmp_path / f"graph.{suffix}").read_bytes())
-    assert found[0] == found[1]
-    assert str(tmp_path).encode() not in found[0]
-
-
-def test_a_run_and_a_dry_run_write_the_same_graphs(family, tmp_path, say) -> None:
-    planned(family, DARE)
-    options = [word for suffix in FORMATS for word in ("--graph", tmp_path / f"graph.{suffix}")]
-    assert say("run", "recipe.yml", "--dry-run", "--json", *options) == (0, "")
-    dry = {suffix: (tmp_path / f"graph.{suffix}").read_text(encoding="utf-8") for suffix in FORMATS}
-    assert say("run", "recipe.yml", tmp_path / "out", "--json", "-q", *options) == (0, "")
-    assert len(tensors_of(tmp_path / "out")) == json.loads(dry["json"])["totals"]["tensors"]
-    wet = json.loads((tmp_path / "graph.json").read_text(encoding="utf-8"))
-    for name in ("groups", "kinds", "models", "recipe", "shards"):
-        assert wet[name] == json.loads(dry["json"])[name]
-    assert (tmp_path / "graph.dot").read_text(encoding="utf-8") == dry["dot"]
-    assert not list(tmp_path.glob("*.tmp"))
-
-
-def test_capital_letters_are_a_suffix_too(family, tmp_path) -> None:
-    assert json.loads(written(planned(family, DARE), tmp_path / "GRAPH.JSON"))["format"] == "plait-graph"
-
-
-@pytest.mark.parametrize("name", ["graph.png", "graph", "graph.json.gz", ".svg"])
-def test_an_unknown_suffix_names_the_five(family, tmp_path, say, name) -> None:
-    planned(family, DARE)
-    code, said = say("run", "recipe.yml", tmp_path / "out", "--graph", tmp_path / name)
-    assert code == 2
-    assert all(f".{suffix}" in said for suffix in FORMATS)
-    assert said.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_graph_goes_nowhere_near_models(family, tmp_path, say) -> None:
-    planned(family, DARE)
-    (tmp_path / "out").mkdir()
-    places = {
-        family / "base" / "graph.svg": "only read",
-        tmp_path / "out" / "graph.svg": "where the model goes",
-        tmp_path / "missing" / "graph.svg": "there is no folder",
-    }
-    for place, words in places.items():
-        code, said = say("run", "recipe.yml", tmp_path / "out", "--graph", place)
-        assert code == 2
-        assert words in said
-        assert not place.exists()
-    assert list((tmp_path / "out").iterdir()) == []
-    code, said = say("run", "recipe.yml", tmp_path / "new.svg", "--graph", tmp_path / "new.svg")
-    assert code == 2
-    assert "where the model goes" in said
-    assert not (tmp_path / "new.svg").exists()
-    (family / "recipe.json").write_text((family / "recipe.yml").read_text())
-    code, said = say("run", "recipe.json", "--dry-run", "--graph", "recipe.json")
-    assert code == 2
-    assert "is the recipe" in said
-    assert "merge_method" in (family / "recipe.json").read_text()
-
-
-def test_a_place_that_cannot_be_written_is_said_before_the_run(family, tmp_path, say) -> None:
-    planned(family, DARE)
-    code, said = say("run", "recipe.yml", tmp_path / "out", "--graph", tmp_path / f"{'g' * 300}.svg")
-    assert code in (2, 4)  # as the system finds it: when asked for what is there, or when writing
-    assert said.count("\n") == 1
-    assert "cannot be" in said
-    assert not (tmp_path / "out").exists()
-    (tmp_path / "graph.svg.tmp").mkdir()  # in the way of the file that is renamed
-    with pytest.raises(OutputError):
-        planned(family, DARE).write_graph(tmp_path / "graph.svg")
-
-
-def test_a_file_that_is_there_is_replaced_as_a_whole(family, tmp_path) -> None:
-    path = tmp_path / "graph.svg"
-    path.write_text("x" * 1_000_000)
-    ElementTree.fromstring(written(planned(family, DARE), path))
-
-
-def test_too_much_for_a_picture_is_refused(family, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("plait.views.graph_files.MOST_NODES", 500)
-    merge = planned(family, DARE)
-    for suffix in PICTURES:
-        with pytest.raises(UsageError) as refused:
-            merge.write_graph(tmp_path / f"graph.{suffix}", expand=True)
-        # 17 ops for each of nine tensors a layer and three outside.
-        assert "1 887 ops" in str(refused.value)
-        assert "--tensor NAME" in str(refused.value)
-        merge.write_graph(tmp_path / f"graph.{suffix}")
-        merge.write_graph(tmp_path / f"graph.{suffix}", expand=True, tensor=NAME)
-    merge.write_graph(tmp_path / "graph.json", expand=True)
-
-
-def test_mermaid_is_not_given_more_than_it_takes(family, tmp_path, monkeypatch) -> None:
-    merge = planned(family, DARE)
-    whole = written(merge, tmp_path / "graph.mmd")
-    assert "agree_sum<br/>" in whole
-    with pytest.raises(UsageError, match="500 arrows"):  # over two thousand of them
-        merge.write_graph(tmp_path / "graph.mmd", expand=True)
-    monkeypatch.setattr("plait.views.graph_mermaid.MOST_ARROWS", 20)
-    smaller = written(merge, tmp_path / "graph.mmd")
-    assert smaller.count(" -->") == 12 < whole.count(" -->")
-    assert "agree_sum<br/>" not in smaller
-    monkeypatch.setattr("plait.views.graph_mermaid.MOST_LETTERS", 100)
-    with pytest.raises(UsageError, match="too much for Mermaid"):
-        merge.write_graph(tmp_path / "graph.mmd")
-
-
-def test_options_that_would_do_nothing_and_names_that_are_not_there(family, tmp_path, say) -> None:
-    planned(family, DARE)
-    for option in (("--expand",), ("--tensor", NAME)):
-        code, said = say("run", "recipe.yml", tmp_path / "out", *option)
-        assert code == 2
-        assert "--graph FILE" in said
-    code, said = say("run", "recipe.yml", "--dry-run", "--graph", tmp_path / "g.svg", "--tensor", NAME[:-1])
-    assert code == 2
-    assert f"did you mean {NAME!r}" in said
-    assert not (tmp_path / "g.svg").exists()
-    with pytest.raises(UsageError, match="did you mean"):
-        planned(family, DARE).write_graph(tmp_path / "g.svg", tensor=NAME[:-1])

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import plait
 from pictures import DARE_TIES_MODELS, ROOT, SHAPES, Studio
-from plait.examples.specialists import FOLDER, RECIPE
+from plait.examples.specialists import FOLDER, MODELS, RECIPE
 from plait.views import diff_page, report_page
 from plait.views.page_file import write_page
 from playwright.sync_api import Browser, sync_playwright
 
-WIDE, PHONE = (1280, 800), (390, 844)
+WIDE, TALL, PHONE = (1280, 800), (1280, 1400), (390, 844)
 
 
 def shoot(browser: Browser, page: Path, name: str, size: tuple[int, int] = WIDE, *, dark: bool = False) -> None:
@@ -44,9 +44,11 @@ def pages(folder: Path) -> dict[str, Path]:
     recipe = ROOT / "examples" / "llama3-merge-biomed-8b.yml"
     studio.plan(recipe, dict.fromkeys(DARE_TIES_MODELS, SHAPES["8b"])).write_graph(found["graph"])
     os.chdir(folder)  # what the pages name is relative
-    plait.plan(RECIPE).run("merged")
+    for model in MODELS:
+        shutil.copytree(FOLDER / model, model)
+    shutil.copy(RECIPE, "merge.yml")
+    plait.plan("merge.yml").run("merged")
     write_page(found["report"], report_page.page(plait.report("merged")))
-    shutil.copytree(FOLDER / "base", "base")
     write_page(found["diff"], diff_page.page(plait.diff("base", "merged")))
     return found
 
@@ -61,7 +63,7 @@ def main() -> None:
         made = pages(Path(folder).resolve())
         browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for name, page in made.items():
-            shoot(browser, page, name)
+            shoot(browser, page, name, WIDE if name == "graph" else TALL)
         shoot(browser, made["graph"], "graph-phone", PHONE, dark=True)
         browser.close()
         os.chdir(ROOT)

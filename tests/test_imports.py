@@ -25,7 +25,7 @@ GENERATED = ("build", "dist", "demo-output", "__pycache__")
 MOST_LINES = 330
 
 DEFINITIONS = frozenset(
-    {"errors", "graph", "methoddef", "model", "opdef", "panels", "recipe", "row_map", "units", "vocabulary"}
+    {"errors", "graph", "methoddef", "model", "opdef", "panels", "portable", "recipe", "row_map", "units", "vocabulary"}
 )
 """The leaf modules of engine: data and declarations. They import each other and no machinery."""
 

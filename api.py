@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +29,7 @@ from .engine.units import format_names, parse_size
 from .engine.unmatched import unmatched_filters
 from .loaders.chat_template import check_choice
 from .loaders.checkpoint import locate, open_model
+from .loaders.rates_file import VARIABLE, read_rates
 from .loaders.vocabulary import output_tokenizer
 from .loaders.writer import plan_shards
 from .merge import MergePlan, MergeResult
@@ -100,6 +102,7 @@ def plan(
         raise UsageError(f"{workers} workers: at least one is needed")
     shard_limit_bytes = parse_size(shard_size) if isinstance(shard_size, str) else shard_size
     budget_bytes = parse_size(memory) if isinstance(memory, str) else memory
+    rates = read_rates(os.environ.get(VARIABLE))
     with _no_collection():
         models = open_models(parsed, folder, maps or {})
         method = methods()[parsed.merge_method]
@@ -124,7 +127,7 @@ def plan(
     warnings += (*compiled.notes, *tokenizer.notes)
     for reference, unused in names_by_model(compiled.graph.unused, models.values()).items():
         warnings.append(f"{reference}: {len(unused)} tensors are not used: {format_names(unused)}")
-    merge = MergePlan(parsed, method, models, tokenizer, compiled, shards, made, tuple(warnings))
+    merge = MergePlan(parsed, method, models, tokenizer, compiled, shards, made, tuple(warnings), rates)
     # Slices that no config can describe, and files that cannot be read, are refused now.
     return replace(merge, warnings=(*warnings, *merge.side_files.notes))
 

@@ -32,10 +32,10 @@ from .running import CACHED_SHARE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .engine.execute import Callback, Progress
     from .engine.graph import TensorSpec
     from .engine.model import Model, StoredTensor
     from .engine.plan import Plan
+    from .engine.progress import Callback, Progress
 
 REPORT_TENSOR_BYTES = 3 << 10
 """What the report holds of a tensor, as a page or as JSON too: it adds up where experts make tens of thousands."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .engine.model import Model
     from .engine.plan import Plan
     from .engine.recipe import ModelRef
+    from .engine.samples import Samples
     from .loaders.folder import OutputFolder
     from .loaders.shards import Shard
     from .merge import MergeResult
@@ -41,13 +42,15 @@ def manifest_of(
     nonfinite: Mapping[str, Sequence[str]],
     overflows: Mapping[str, int],
     unused: Mapping[str, Sequence[Mapping[str, object]]],
+    samples: Samples,
     folder: Path,
 ) -> dict[str, object]:
     """The content of ``plait-manifest.json``.
 
     ``nonfinite`` has, by model reference, the tensors whose NaN and infinity were let through, ``overflows`` how many
-    elements of an output tensor became infinity, ``unused`` the tensors that the output is not made of, by reason.
-    ``folder`` has everything but index and config.
+    elements of an output tensor became infinity, ``unused`` the tensors that the output is not made of, by reason,
+    ``samples`` what was moved and held over time, in the last session where the run was resumed. ``folder`` has
+    everything but index and config.
     """
     return {
         "version": VERSION,
@@ -72,7 +75,10 @@ def manifest_of(
         "overflows": dict(overflows),
         "predicted_peak_bytes": result.predicted_peak_bytes,
         "measured_peak_bytes": result.measured_peak_bytes,
+        "predicted_seconds": result.predicted_seconds,
         "seconds": result.seconds,
+        "resumed": result.resumed,
+        "samples": samples.columns(),
         "shards": [
             {
                 "name": shard.file_name,

@@ -13,7 +13,8 @@ from .engine import host
 from .engine.compile import Compiled, names_by_model
 from .engine.errors import InputError
 from .engine.mapping import donor_of
-from .engine.units import format_bytes, format_names
+from .engine.time_model import RATES, predicted_seconds
+from .engine.units import format_bytes, format_names, format_seconds
 from .loaders.card import CardFacts
 from .loaders.card_inputs import inherited
 from .loaders.card_models import card_models, hub_ids, shared_values
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
 
     import networkx as nx
 
-    from .engine.execute import Callback
     from .engine.graph import Node
     from .engine.methoddef import MethodDef
     from .engine.model import Model
     from .engine.plan import Plan
+    from .engine.progress import Callback
     from .engine.recipe import ModelRef, Recipe
+    from .engine.time_model import Rates
     from .loaders.shards import Shard
     from .loaders.vocabulary import OutputTokenizer
     from .verification import VerifyReport
@@ -54,6 +56,12 @@ class MergePlan:
     shards: tuple[Shard, ...]
     plan: Plan
     warnings: tuple[str, ...]
+    rates: Rates = RATES
+
+    @cached_property
+    def predicted_seconds(self) -> float:
+        """About how long a run takes, by what a machine is taken to do in a second; see engine.time_model."""
+        return predicted_seconds(self.plan, self.rates)
 
     @property
     def donor(self) -> Model:
@@ -109,6 +117,7 @@ class MergePlan:
             "predicted_peak_bytes": plan.predicted_peak_bytes,
             "minimum_memory_bytes": plan.minimum_bytes,
             "reserved_bytes": plan.reserved_bytes,
+            "predicted_seconds": round(self.predicted_seconds, 3),
             "shards": list(self._shard_facts),
             "models": [
                 {
@@ -133,7 +142,7 @@ class MergePlan:
                 f"{plan.passes} {'pass' if plan.passes == 1 else 'passes'}",
                 f"read {format_bytes(plan.bytes_read)}, write {format_bytes(plan.bytes_written)}",
                 f"peak memory {format_bytes(plan.predicted_peak_bytes)} with {plan.workers} workers "
-                f"(at least {format_bytes(plan.minimum_bytes)})",
+                f"(at least {format_bytes(plan.minimum_bytes)}), about {format_seconds(self.predicted_seconds)}",
                 *self.warnings,
             ]
         )
@@ -280,6 +289,7 @@ class MergePlan:
             predicted_peak_bytes=self.plan.predicted_peak_bytes,
             measured_peak_bytes=host.peak_resident_bytes(),
             reserved_bytes=self.plan.reserved_bytes,
+            predicted_seconds=round(self.predicted_seconds, 3),
             seconds=round(seconds, 3),
             resumed=resumed,
             shards=self._shard_facts,
@@ -310,6 +320,7 @@ class MergeResult:
     predicted_peak_bytes: int
     measured_peak_bytes: int
     reserved_bytes: int
+    predicted_seconds: float
     seconds: float
     resumed: bool
     shards: tuple[dict[str, object], ...]

@@ -14,6 +14,7 @@ from .engine.execute import execute
 from .engine.journal import Finished, Journal
 from .engine.recorder import Recorder, batch_of
 from .engine.resumption import finished_by, kept_bytes, remaining, share_of, trusted
+from .engine.samples import Sample, Samples
 from .engine.units import format_bytes
 from .identity import identity_of, read_earlier, refuse_changed
 from .loaders.card import render_card
@@ -28,9 +29,9 @@ from .verification import verified
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .engine.execute import Callback, Progress
     from .engine.journal import Batch
     from .engine.model import StoredTensor
+    from .engine.progress import Callback, Progress
     from .loaders.shards import ShardState
     from .merge import MergePlan, MergeResult
 
@@ -69,7 +70,7 @@ def run_merge(
                 nonfinite=nonfinite,
                 warnings=work.warnings,
             )
-            _finish(merge, folder, result, nonfinite, overflows, allow_nonfinite=allow_nonfinite)
+            _finish(merge, folder, result, nonfinite, overflows, work.samples, allow_nonfinite=allow_nonfinite)
         except KeyboardInterrupt as interruption:
             raise (Interrupted(work.kept_share) if work.began else interruption) from None
         except PlaitError as error:
@@ -87,6 +88,7 @@ class _Work:
         self.began = False
         self.bytes_written = 0
         self.warnings: list[str] = []
+        self.samples = Samples()
         self._identity = identity_of(merge, allow_nonfinite=allow_nonfinite)
         self._let_through: set[StoredTensor] | None = set() if allow_nonfinite else None
         self._finished = Finished()
@@ -113,6 +115,12 @@ class _Work:
     def fill(self, progress: Callback | None) -> Progress:
         """Write the shards, or what they lack."""
         merge, folder, plan = self.merge, self.folder, self.merge.plan
+
+        def watch(now: Progress) -> None:
+            self._sample(now.seconds, now.bytes_read, now.bytes_written)
+            if progress is not None:
+                progress(now)
+
         batches: list[Batch] = []
         if folder.goes_on:
             batches.append(self._take_up(read_earlier(folder.journal, self._identity)))
@@ -131,13 +139,15 @@ class _Work:
             ):
                 writer.keep(kept_bytes(plan, left))
                 recorder = Recorder(journal, plan, writer, self._finished, self._let_through)
-                final = execute(
-                    plan, files, writer, progress, let_through=self._let_through, left=left, recorder=recorder
-                )
+                self._sample(0.0, 0, 0)
+                final = execute(plan, files, writer, watch, let_through=self._let_through, left=left, recorder=recorder)
                 writer.finish()
                 self.bytes_written = writer.bytes_written
         refuse_changed(merge.models.values())
         return final
+
+    def _sample(self, seconds: float, bytes_read: int, bytes_written: int) -> None:
+        self.samples.add(Sample(seconds, bytes_read, bytes_written, host.resident_bytes()))
 
     def _take_up(self, batches: Sequence[Batch]) -> Batch:
         """See what an interrupted run has finished that is still on disk; the same as one batch."""
@@ -191,6 +201,7 @@ def _finish(
     result: MergeResult,
     nonfinite: Mapping[str, Sequence[str]],
     overflows: Mapping[str, int],
+    samples: Samples,
     *,
     allow_nonfinite: bool,
 ) -> None:
@@ -209,6 +220,7 @@ def _finish(
             nonfinite=nonfinite,
             overflows=overflows,
             unused=unused_by_input(merge),
+            samples=samples,
             folder=folder.path,
         ),
     )

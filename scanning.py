@@ -20,16 +20,16 @@ import torch
 
 from .engine import host
 from .engine.errors import InputError
-from .engine.execute import Progress
 from .engine.finite import all_finite
+from .engine.progress import Progress
 from .loaders.positioned_io import PositionedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
-    from .engine.execute import Callback
     from .engine.model import StoredTensor
+    from .engine.progress import Callback
     from .loaders.safetensors_file import Header, HeaderEntry
 
 CHUNK_BYTES = 1 << 21

@@ -27,7 +27,7 @@ from .scanning import Scan, Values, same_bytes, scan
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .engine.execute import Callback
+    from .engine.progress import Callback
     from .loaders.folder import OutputFolder
     from .loaders.safetensors_file import HeaderEntry
     from .merge import MergeResult

@@ -22,7 +22,7 @@ from plait.engine.errors import Interrupted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from plait.engine.execute import Progress
+    from plait.engine.progress import Progress
 
 RECIPE = """\
 merge_method: dare_linear

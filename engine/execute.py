@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,41 +16,25 @@ import torch
 from .errors import PlaitError
 from .feed import Feed, OpenIsland, Task
 from .finite import Overflows, all_finite, canonical, refuse
+from .forecast import Forecast
 from .host import give_back_freed_memory, one_torch_thread
 from .opdef import Tile
+from .progress import Progress
 from .reading import pieces
 from .resumption import spared_bytes
 from .steps import Step, bind, page_aligned
+from .time_model import RATES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .memory import Arena
     from .model import StoredTensor, TensorReader, TensorWriter
     from .plan import Plan
+    from .progress import Callback
     from .recorder import Recorder
     from .tiling import Pass
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is. Rates are the caller's to compute: bytes are monotonic, seconds since the start."""
-
-    bytes_read: int
-    bytes_written: int
-    bytes_total: int
-    tensors_done: int
-    tensors_total: int
-    seconds: float
-
-    @property
-    def share(self) -> float:
-        """Part of all bytes that is done, 0 to 1."""
-        # A wrong guess means reading a tensor once more than planned.
-        return min((self.bytes_read + self.bytes_written) / self.bytes_total, 1.0) if self.bytes_total else 1.0
-
-
-Callback: TypeAlias = Callable[[Progress], None]
+    from .time_model import Rates
 
 
 def execute(
@@ -65,16 +47,19 @@ def execute(
     let_through: set[StoredTensor] | None = None,
     left: Mapping[int, Sequence[Tile]] | None = None,
     recorder: Recorder | None = None,
+    rates: Rates = RATES,
+    timed: Callable[[Run], Worker] | None = None,
 ) -> Progress:
     """Carry out a plan and return the final progress.
 
     NaN or infinity in what arithmetic reads is an InputError, unless ``let_through`` is given: then the stored tensors
     that hold some are added to it, and the run goes on. ``left`` has, for the tensors that an earlier run began, what
-    it did not write. ``recorder`` keeps the journal.
+    it did not write. ``recorder`` keeps the journal. ``rates`` weigh the work for the time left. ``timed`` makes
+    workers that keep the time of what they do.
 
     Raises what a reader, a writer or a kernel raised first, or KeyboardInterrupt, after every worker has ended.
     """
-    run = _Run(plan, reader, writer, let_through, left or {}, recorder)
+    run = Run(plan, reader, writer, let_through, left or {}, recorder, rates, timed or Worker)
     threads_before = torch.get_num_threads()
     one_torch_thread()
     if any(each.wholes for program in plan.programs.values() for each in program.passes):
@@ -104,7 +89,7 @@ def execute(
     return final
 
 
-class _Run:
+class Run:
     """The shared state of one execution."""
 
     def __init__(
@@ -115,10 +100,14 @@ class _Run:
         let_through: set[StoredTensor] | None,
         left: Mapping[int, Sequence[Tile]],
         recorder: Recorder | None,
+        rates: Rates,
+        make_worker: Callable[[Run], Worker],
     ) -> None:
         self.plan, self.reader, self.writer, self.let_through = plan, reader, writer, let_through
         self.recorder = recorder
         self.feed = Feed(plan, left)
+        self.forecast = Forecast(plan, left, rates)
+        self._make_worker = make_worker
         self._total_bytes = plan.bytes_read + plan.bytes_written - plan.header_bytes - spared_bytes(plan, left)
         self.ended = threading.Event()
         self.error: BaseException | None = None
@@ -128,6 +117,7 @@ class _Run:
         self._started = time.perf_counter()
 
     def count(self, read_bytes: int, written_bytes: int) -> None:
+        """Take note of bytes that were moved."""
         with self._lock:
             self._read_bytes += read_bytes
             self._written_bytes += written_bytes
@@ -140,13 +130,20 @@ class _Run:
             self.let_through.add(tensor)
 
     def progress(self) -> Progress:
+        """How far the run is now."""
+        seconds = time.perf_counter() - self._started
         return Progress(
             self._read_bytes,
             self._written_bytes,
             self._total_bytes,
             self.feed.finished,
             len(self.plan.graph.islands),
-            time.perf_counter() - self._started,
+            seconds,
+            work_share=self.forecast.share,
+            seconds_left=self.forecast.seconds_left(seconds),
+            workers=self.plan.workers,
+            busy_seconds=self.forecast.busy_seconds,
+            parts=self.feed.parts(),
         )
 
     def fail(self, error: BaseException) -> None:
@@ -169,16 +166,21 @@ class _Run:
                 self.fail(error)
 
     def work(self) -> None:
+        """What each thread does: tile after tile until nothing is left."""
         try:
             # What is not finite is found where it is written; numpy has nothing to say about it.
             with torch.inference_mode(), np.errstate(all="ignore"):
                 one_torch_thread()
-                worker = _Worker(self)
-                while (task := self.feed.take()) is not None:
+                worker = self._make_worker(self)
+                while (task := worker.take()) is not None:
+                    started = time.perf_counter()
                     overflowed = worker.run(task)
+                    ran = time.perf_counter()
                     if self.recorder is not None and task.island.in_last_pass:
                         self.recorder.finished(task.island.position, task.tile, overflowed)
-                    self.feed.done(task)
+                    self.forecast.tile(task.island.plan, task.pass_index, task.tile.elements, ran - started)
+                    if worker.done(task):
+                        self.forecast.ended(task.island.plan, task.pass_index, time.perf_counter() - ran)
         except BaseException as error:  # whatever it is, the caller has to see it
             self.fail(error)
         finally:
@@ -188,14 +190,22 @@ class _Run:
                     self.ended.set()
 
 
-class _Worker:
+class Worker:
     """One thread's arena and the views into it."""
 
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
         self._arena = page_aligned(run.plan.arena_bytes)
         self._bound: tuple[OpenIsland | None, int, int] = (None, 0, 0)
         self._steps: list[Step] = []
+
+    def take(self) -> Task | None:
+        """The next tile; None when nothing is left."""
+        return self._run.feed.take()
+
+    def done(self, task: Task) -> bool:
+        """Give a tile back as finished; whether a pass has ended with it."""
+        return self._run.feed.done(task)
 
     def run(self, task: Task) -> int:
         """Work on a tile; returns how many elements became infinity on the way to the output."""

@@ -7,13 +7,14 @@ way, workers go on with the tensors after it, so nobody waits; the plan bounds h
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from .errors import InputError
 from .opdef import Site, Tile
+from .progress import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -170,6 +171,18 @@ class Feed:
         self._changed = threading.Condition()
         self._stopped = False
         self.finished = len(plan.sequence) - len(self._waiting)
+        self._totals = Counter(self._title(position) for position in plan.sequence)
+        self._undone = Counter(self._title(position) for position in self._waiting)
+
+    def _title(self, position: int) -> str:
+        program = self._plan.programs[self._plan.graph.islands[position].program]
+        if program.program.is_copy:
+            return "copied"
+        return "1 pass" if program.readings == 1 else f"{program.readings} passes"
+
+    def parts(self) -> tuple[Part, ...]:
+        """The tensors by how they are made, and how many of them are done."""
+        return tuple(Part(title, total - self._undone[title], total) for title, total in sorted(self._totals.items()))
 
     def take(self) -> Task | None:
         """The next tile, waiting for one where a pass has to end first; None when nothing is left."""
@@ -194,20 +207,22 @@ class Feed:
         plan = self._plan.programs[island.program]
         self._open.append(OpenIsland(position, island, plan, self._plan.seed, self._left.get(position)))
 
-    def done(self, task: Task) -> None:
-        """Give a tile back as finished; ends the pass or the tensor where it was the last."""
+    def done(self, task: Task) -> bool:
+        """Give a tile back as finished; ends the pass or the tensor, and says so, where it was the last."""
         with self._changed:
             island = task.island
             island.outstanding -= 1
             if island.outstanding or not island.exhausted:
-                return
+                return False
         # Nobody else has to do with the island now, and others need not wait for it.
         island.conclude()
         with self._changed:
             if island.next_pass():
                 self._open.remove(island)
                 self.finished += 1
+                self._undone[self._title(island.position)] -= 1
             self._changed.notify_all()
+        return True
 
     def stop(self) -> None:
         """Hand out nothing more; workers end after the tile they have."""

@@ -19,7 +19,7 @@ from safetensors import safe_open
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from plait.engine.execute import Progress
+    from plait.engine.progress import Progress
     from plait.merge import MergeResult
 
 SIDE_FILES = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from checkpoints import Shape, write_family
 from plait import ops as _registered
-from plait.engine.execute import Progress
 from plait.engine.methoddef import methods as all_methods
+from plait.engine.progress import Progress
 from plait.engine.trial import try_out
 from plait.loaders.checkpoint import open_model
 from plait.views import inspect, methods, progress

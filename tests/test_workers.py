@@ -10,9 +10,10 @@ import pytest
 import torch
 from merge_support import InMemory, graph_of, loads, plan_of, program_of
 from plait.engine.errors import InputError, OutputError
-from plait.engine.execute import Progress, execute
+from plait.engine.execute import execute
 from plait.engine.graph import TensorSpec
 from plait.engine.opdef import REDUCE_BLOCK_ELEMENTS, OpDef, Reduction
+from plait.engine.progress import Progress
 from plait.ops.elementwise import cast, scale
 from plait.ops.reduce import abs_sum
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from ..engine.execute import Progress
+    from ..engine.progress import Progress
 
 PLAIN_SECONDS = 5.0
 """Between two lines where there is no terminal."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ..engine.units import format_bytes, format_count
+from ..engine.units import format_bytes, format_count, format_seconds
 from .layout import Row, clean, count, facts, table
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose
         ("memory", f"peak {format_bytes(plan.predicted_peak_bytes)} of {format_bytes(plan.budget_bytes)} allowed"),
         ("", _memory(merge)),
         ("", f"the least that works is {format_bytes(plan.minimum_bytes)}"),
+        ("time", f"about {format_seconds(merge.predicted_seconds)} on a machine like the one that was measured"),
         ("seed", str(plan.seed)),
     ]
     if verbose:

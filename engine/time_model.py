@@ -1,0 +1,149 @@
+"""How long a plan takes: a pure function of what it reads, writes and computes, and of what a machine does a second.
+
+A worker reads a tile, computes on it and writes it; several overlap, so a pass takes the longest of what all of them
+read, of what they write, and of an equal share of everything. The figures are estimates: how much work one tensor is
+beside another holds on any machine, seconds hold as far as its `Rates` do. A run corrects them as it goes
+(`forecast`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .panels import lines_of
+from .rates import LOCALITY_NANOSECONDS, OP_NANOSECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .graph import Node, Program
+    from .plan import Plan, ProgramPlan
+    from .tiling import Pass
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a machine does in a second. Bytes count all workers together, ops, steps and tiles one worker.
+
+    ``op_nanoseconds`` is by op for each unit of work (`work_units`); an op that it lacks costs what is usual for its
+    locality. ``step_seconds`` is what each op of a tile costs besides, ``tile_seconds`` each tile, ``start_seconds`` a
+    run, and ``check_bytes`` is what ``--verify`` reads and hashes.
+    """
+
+    read_bytes: float = 2.6e9
+    write_bytes: float = 1.1e9
+    copy_bytes: float = 1.2e9
+    check_bytes: float = 0.7e9
+    op_nanoseconds: Mapping[str, float] = field(default_factory=lambda: OP_NANOSECONDS)
+    locality_nanoseconds: Mapping[str, float] = field(default_factory=lambda: LOCALITY_NANOSECONDS)
+    step_seconds: float = 5e-6
+    tile_seconds: float = 4e-5
+    start_seconds: float = 0.05
+
+
+RATES = Rates()
+"""Measured by benchmarks/rates.py on two cores of a server, inputs in the page cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassTime:
+    """Seconds that one worker takes for a pass over one tensor.
+
+    ``concluding_seconds`` come once, after the last tile: what follows from the reductions.
+    """
+
+    reading_seconds: float
+    writing_seconds: float
+    computing_seconds: float
+    concluding_seconds: float
+
+    @property
+    def tiles_seconds(self) -> float:
+        """Everything but the end."""
+        return self.reading_seconds + self.writing_seconds + self.computing_seconds
+
+    def spread(self, workers: int) -> float:
+        """Seconds of a run that has so many workers: they share the work, and wait for the same disk."""
+        shared = (self.tiles_seconds + self.concluding_seconds) / workers
+        return max(shared, self.reading_seconds, self.writing_seconds)
+
+
+def work_units(node: Node, elements: int) -> float:
+    """How much an op has to do in a pass over so many elements, in what its nanoseconds are for.
+
+    Elements times the inputs that come in tiles; times the width of a line for products of matrices. A state op counts
+    the elements of its largest state, and to the power of 3/2 where that is a square matrix, as solvers do.
+    """
+    if node.op.locality == "state":
+        largest = max((source.spec for source in node.inputs), key=lambda spec: spec.elements, default=node.spec)
+        square = len(largest.shape) == 2 and largest.shape[0] == largest.shape[1]
+        return largest.elements * (math.sqrt(largest.elements) if square else 1.0)
+    inputs = max(sum(not source.settled for source in node.inputs), 1)
+    width = 1
+    if node.op.locality in ("panel", "whole"):
+        width = lines_of(next(source.spec.shape for source in node.inputs if not source.settled)).width
+    return float(elements) * inputs * width
+
+
+def op_seconds(node: Node, elements: int, rates: Rates) -> float:
+    """Seconds that one worker takes for an op, the steps' own cost not counted."""
+    if node.op.kernel is None:
+        return 0.0
+    usual = rates.locality_nanoseconds[node.op.locality]
+    return work_units(node, elements) * rates.op_nanoseconds.get(node.op.name, usual) * 1e-9
+
+
+def pass_time(program: ProgramPlan, index: int, rates: Rates = RATES, *, outputs: int = 1) -> PassTime:
+    """Seconds for a pass over one tensor that is written under ``outputs`` names."""
+    current = program.passes[index]
+    tile_elements = max(program.tile_elements(index), 1)
+    tiles = -(-current.elements // tile_elements)
+    written_bytes = program.program.spec.size_bytes * outputs if index == len(program.passes) - 1 else 0
+    if program.program.is_copy:
+        # Read and written in one go; counted as writing, because that is what it waits for.
+        return PassTime(0.0, written_bytes / rates.copy_bytes, tiles * rates.tile_seconds, 0.0)
+    overhead_seconds = tiles * (rates.tile_seconds + len(current.nodes) * rates.step_seconds)
+    return PassTime(
+        current.bytes_read / rates.read_bytes,
+        written_bytes / rates.write_bytes,
+        overhead_seconds + sum(op_seconds(node, current.elements, rates) for node in current.nodes),
+        _concluding_seconds(current, rates),
+    )
+
+
+def _concluding_seconds(current: Pass, rates: Rates) -> float:
+    steps = len(current.reductions) + len(current.conclusions)
+    return steps * rates.step_seconds + sum(op_seconds(node, 0, rates) for node in current.conclusions)
+
+
+def pass_seconds(plan: Plan, rates: Rates = RATES) -> Mapping[Program, tuple[float, ...]]:
+    """Seconds of the run that each pass over one tensor takes, by the graph's program.
+
+    0 where a pass is only walked after a wrong guess: none is expected.
+    """
+    return {
+        program: tuple(
+            0.0 if current.optional else pass_time(each, index, rates).spread(plan.workers)
+            for index, current in enumerate(each.passes)
+        )
+        for program, each in plan.programs.items()
+    }
+
+
+def program_seconds(plan: Plan, rates: Rates = RATES) -> Mapping[Program, float]:
+    """Seconds of the run that one tensor takes, by the graph's program: its passes together."""
+    return {program: sum(passes) for program, passes in pass_seconds(plan, rates).items()}
+
+
+def predicted_seconds(plan: Plan, rates: Rates = RATES) -> float:
+    """Seconds of the whole run, from its start to the finished folder."""
+    by_program = program_seconds(plan, rates)
+    seconds = rates.start_seconds
+    for island in plan.graph.islands:
+        seconds += by_program[island.program]
+        # Under a second name a tensor is only written once more.
+        copies = len(island.outputs) - 1
+        seconds += copies * island.spec.size_bytes / rates.write_bytes
+    return seconds

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from . import ops as _registered
 from .engine import host
 from .engine.compile import Compiled, compile_recipe, names_by_model
+from .engine.devices import wanted
 from .engine.errors import InputError, RecipeError, UsageError
 from .engine.methoddef import methods
-from .engine.plan import make_plan
+from .engine.plan import make_plan, on_devices
 from .engine.recipe_checks import unsupported
 from .engine.recipe_parser import parse_recipe
 from .engine.recipe_yaml import MAX_TEXT_BYTES
@@ -37,6 +38,7 @@ from .merge import MergePlan, MergeResult
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from .engine.devices import Device
     from .engine.model import Model
     from .engine.recipe import ModelRef, Recipe
     from .loaders.shards import Shard
@@ -86,6 +88,8 @@ def plan(
     *,
     memory: str | int | None = None,
     workers: int | None = None,
+    device: str | Device = "auto",
+    device_memory: str | int | None = None,
     seed: int | None = None,
     shard_size: str | int = DEFAULT_SHARD_BYTES,
     maps: Mapping[str, str] | None = None,
@@ -94,14 +98,16 @@ def plan(
 ) -> MergePlan:
     """Plan a merge from a recipe file and the headers of its inputs.
 
-    ``memory`` bounds the peak resident memory of this process, in bytes or as text (``2GiB``). Raises RecipeError,
-    UsageError, InputError, or PlanError where the bound is too small.
+    ``memory`` bounds the peak resident memory of this process, in bytes or as text (``2GiB``). ``device`` is ``auto``,
+    ``cpu``, a kind (``cuda``, ``mps``, ``xpu``) or one of a kind (``cuda:1``); ``device_memory`` bounds each.
+    Raises RecipeError, UsageError, InputError, or PlanError where the bound is too small.
     """
     parsed, folder = read_recipe(recipe, strict=strict, lenient=lenient)
     if workers is not None and workers < 1:
         raise UsageError(f"{workers} workers: at least one is needed")
     shard_limit_bytes = parse_size(shard_size) if isinstance(shard_size, str) else shard_size
     budget_bytes = parse_size(memory) if isinstance(memory, str) else memory
+    devices = wanted(device, parse_size(device_memory) if isinstance(device_memory, str) else device_memory)
     rates = read_rates(os.environ.get(VARIABLE))
     with _no_collection():
         models = open_models(parsed, folder, maps or {})
@@ -120,11 +126,14 @@ def plan(
             peak_so_far_bytes=host.peak_resident_bytes(),
             header_bytes=sum(len(shard.header) for shard in shards),
         )
+    made = on_devices(made, devices, asked=device != "auto")
     unmatched = unmatched_filters(parsed, _names(compiled))
     if unmatched and strict:
         raise RecipeError(unmatched)
     warnings = [str(problem) for problem in (*parsed.warnings, *unmatched)]
     warnings += (*compiled.notes, *tokenizer.notes)
+    if device != "auto" and not made.placement.devices:
+        warnings += made.placement.reasons
     for reference, unused in names_by_model(compiled.graph.unused, models.values()).items():
         warnings.append(f"{reference}: {len(unused)} tensors are not used: {format_names(unused)}")
     merge = MergePlan(parsed, method, models, tokenizer, compiled, shards, made, tuple(warnings), rates)

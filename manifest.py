@@ -75,6 +75,7 @@ def manifest_of(
         "overflows": dict(overflows),
         "predicted_peak_bytes": result.predicted_peak_bytes,
         "measured_peak_bytes": result.measured_peak_bytes,
+        "devices": list(result.devices),
         "predicted_seconds": result.predicted_seconds,
         "seconds": result.seconds,
         "resumed": result.resumed,

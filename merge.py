@@ -117,6 +117,7 @@ class MergePlan:
             "predicted_peak_bytes": plan.predicted_peak_bytes,
             "minimum_memory_bytes": plan.minimum_bytes,
             "reserved_bytes": plan.reserved_bytes,
+            **plan.placement.report(),
             "predicted_seconds": round(self.predicted_seconds, 3),
             "shards": list(self._shard_facts),
             "models": [
@@ -280,7 +281,7 @@ class MergePlan:
             output=str(out),
             recipe_sha256=self.recipe_sha256,
             seed=self.plan.seed,
-            device="cpu",
+            device=self.plan.placement.name,
             workers=self.plan.workers,
             tensors=self.tensors,
             bytes_read=bytes_read,
@@ -325,4 +326,5 @@ class MergeResult:
     resumed: bool
     shards: tuple[dict[str, object], ...]
     warnings: tuple[str, ...]
+    devices: tuple[dict[str, object], ...] = ()
     verification: VerifyReport | None = None

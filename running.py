@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .engine import host
 from .engine.compile import names_by_model
+from .engine.device_worker import DevicesInUse
 from .engine.errors import Interrupted, OutputError, PlaitError, PlanError
 from .engine.execute import execute
 from .engine.journal import Finished, Journal
@@ -70,6 +72,7 @@ def run_merge(
                 nonfinite=nonfinite,
                 warnings=work.warnings,
             )
+            result = replace(result, devices=merge.plan.placement.peaks(work.device_peaks_bytes))
             _finish(merge, folder, result, nonfinite, overflows, work.samples, allow_nonfinite=allow_nonfinite)
         except KeyboardInterrupt as interruption:
             raise (Interrupted(work.kept_share) if work.began else interruption) from None
@@ -88,6 +91,7 @@ class _Work:
         self.began = False
         self.bytes_written = 0
         self.warnings: list[str] = []
+        self.device_peaks_bytes: Mapping[str, int] = {}
         self.samples = Samples()
         self._identity = identity_of(merge, allow_nonfinite=allow_nonfinite)
         self._let_through: set[StoredTensor] | None = set() if allow_nonfinite else None
@@ -140,7 +144,20 @@ class _Work:
                 writer.keep(kept_bytes(plan, left))
                 recorder = Recorder(journal, plan, writer, self._finished, self._let_through)
                 self._sample(0.0, 0, 0)
-                final = execute(plan, files, writer, watch, let_through=self._let_through, left=left, recorder=recorder)
+                use = DevicesInUse(plan) if plan.placement.devices else None
+                final = execute(
+                    plan,
+                    files,
+                    writer,
+                    watch,
+                    let_through=self._let_through,
+                    left=left,
+                    recorder=recorder,
+                    timed=use.worker if use is not None else None,
+                )
+                if use is not None:
+                    self.warnings += use.notes
+                    self.device_peaks_bytes = use.measured_peaks_bytes()
                 writer.finish()
                 self.bytes_written = writer.bytes_written
         refuse_changed(merge.models.values())

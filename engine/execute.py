@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -171,16 +172,16 @@ class Run:
             # What is not finite is found where it is written; numpy has nothing to say about it.
             with torch.inference_mode(), np.errstate(all="ignore"):
                 one_torch_thread()
-                worker = self._make_worker(self)
-                while (task := worker.take()) is not None:
-                    started = time.perf_counter()
-                    overflowed = worker.run(task)
-                    ran = time.perf_counter()
-                    if self.recorder is not None and task.island.in_last_pass:
-                        self.recorder.finished(task.island.position, task.tile, overflowed)
-                    self.forecast.tile(task.island.plan, task.pass_index, task.tile.elements, ran - started)
-                    if worker.done(task):
-                        self.forecast.ended(task.island.plan, task.pass_index, time.perf_counter() - ran)
+                with closing(self._make_worker(self)) as worker:
+                    while (task := worker.take()) is not None:
+                        started = time.perf_counter()
+                        overflowed = worker.run(task)
+                        ran = time.perf_counter()
+                        if self.recorder is not None and task.island.in_last_pass:
+                            self.recorder.finished(task.island.position, task.tile, overflowed)
+                        self.forecast.tile(task.island.plan, task.pass_index, task.tile.elements, ran - started)
+                        if worker.done(task):
+                            self.forecast.ended(task.island.plan, task.pass_index, time.perf_counter() - ran)
         except BaseException as error:  # whatever it is, the caller has to see it
             self.fail(error)
         finally:
@@ -214,7 +215,15 @@ class Worker:
         if plan.program.is_copy:
             self._copy(island, task.tile, current, arena)
             return 0
-        return self._compute(island, task.tile, current, island.outputs)
+        step, tile = max(arena.tile_elements, 1), task.tile
+        if tile.elements <= step:
+            return self._compute(island, tile, current, island.outputs)
+        # It is as large as a device would have it.
+        parts = (Tile(lo, min(lo + step, tile.hi)) for lo in range(tile.lo, tile.hi, step))
+        return sum(self._compute(island, part, current, island.outputs) for part in parts)
+
+    def close(self) -> None:
+        """Nothing is left to do."""
 
     def _copy(self, island: OpenIsland, tile: Tile, current: Pass, arena: Arena) -> None:
         """Let the kernel move the bytes; to where it cannot, move them through the arena."""

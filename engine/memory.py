@@ -137,7 +137,10 @@ def takes_over(node: Node, step: int, current: Pass, uses: dict[Node, int]) -> N
 
 
 def lay_out(current: Pass, tile_elements: int, *, on_device: bool = False) -> Arena:
-    """Place every value and scratch of a pass at the lowest offset that is free for its lifetime."""
+    """Place every value and scratch of a pass at the lowest offset that is free for its lifetime.
+
+    To a device everything that is loaded comes at once, before the first kernel.
+    """
     uses = last_uses(current)
     live: list[Slot] = []
     slots: list[Slot] = []
@@ -158,10 +161,14 @@ def lay_out(current: Pass, tile_elements: int, *, on_device: bool = False) -> Ar
         if slot.use == "value":
             placed[slot.node] = slot
 
+    for load in current.loads if on_device else ():
+        place(load, "value", value_bytes(load, current, tile_elements), 0, uses[load])
     for step, node in enumerate(current.nodes):
         live = [slot for slot in live if slot.last >= step]
         source = takes_over(node, step, current, uses)
-        if source is not None:
+        if node in placed:
+            pass
+        elif source is not None:
             taken = placed[source]
             live.remove(taken)
             add(Slot(node, "value", taken.offset_bytes, taken.size_bytes, step, uses[node]))

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from .errors import PlanError
 from .memory import Arena, lay_out, state_bytes, working_bytes
-from .placement import ON_HOST, DevicePass, Placement, Situation, host_times, place
+from .placement import ON_HOST, DevicePass, Placement
+from .placing import Situation, place
 from .schedule import Place, order
 from .tiling import Pass, cut
+from .time_model import RATES, pass_time
 from .units import MIB, align_up, format_bytes
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from .devices import Device
     from .graph import Island, Program, TensorGraph
+    from .time_model import Rates
 
 FULL_SPEED_TILE_ELEMENTS = 1 << 19
 """Larger tiles fall out of the cache between one op and the next; smaller ones pay more for each step in Python."""
@@ -230,7 +233,7 @@ def make_plan(
     )
 
 
-def on_devices(plan: Plan, devices: Sequence[Device], *, asked: bool = False) -> Plan:
+def on_devices(plan: Plan, devices: Sequence[Device], *, asked: bool = False, rates: Rates = RATES) -> Plan:
     """The plan with its passes placed on devices; where they were ``asked`` for, all that can run there does."""
     if not devices:
         return plan
@@ -238,7 +241,10 @@ def on_devices(plan: Plan, devices: Sequence[Device], *, asked: bool = False) ->
         programs=plan.programs,
         islands=plan.graph.islands,
         sequence=plan.sequence,
-        times={program: host_times(each) for program, each in plan.programs.items()},
+        times={
+            program: [pass_time(each, index, rates) for index in range(len(each.passes))]
+            for program, each in plan.programs.items()
+        },
         workers=plan.workers,
         room_bytes=plan.arena_bytes,
         spare_bytes=max(plan.budget_bytes - plan.predicted_peak_bytes, 0),

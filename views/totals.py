@@ -56,6 +56,7 @@ def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose
         ("memory", f"peak {format_bytes(plan.predicted_peak_bytes)} of {format_bytes(plan.budget_bytes)} allowed"),
         ("", _memory(merge)),
         ("", f"the least that works is {format_bytes(plan.minimum_bytes)}"),
+        *(("" if index else "device", line) for index, line in enumerate(_devices(merge))),
         ("time", f"about {format_seconds(merge.predicted_seconds)} on a machine like the one that was measured"),
         ("seed", str(plan.seed)),
     ]
@@ -76,6 +77,16 @@ def _output(merge: MergePlan) -> str:
         found.append(f"{prefix} {layers}{now}")
     written = sorted({str(island.spec.dtype).removeprefix("torch.") for island in merge.plan.graph.islands})
     return ", ".join([*found, *written])
+
+
+def _devices(merge: MergePlan) -> list[str]:
+    """Where it is computed and why, a line a device; nothing on a machine that has none."""
+    placement = merge.plan.placement
+    peaks = zip(placement.devices, placement.peaks_bytes, strict=True)
+    return [
+        *(clean(reason) for reason in placement.reasons),
+        *(f"{device.name} peak {format_bytes(peak)} of {format_bytes(device.free_bytes)}" for device, peak in peaks),
+    ]
 
 
 def _memory(merge: MergePlan) -> str:

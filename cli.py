@@ -56,6 +56,7 @@ def run(
     overwrite: options.Overwrite = False,
     allow_nonfinite: options.AllowNonfinite = False,
     verify: options.Verify = False,
+    profile: options.Profile = False,
     tensor: options.Tensor = None,
     strict: options.Strict = False,
     lenient: options.Lenient = False,
@@ -109,6 +110,7 @@ def run(
             resume=resume,
             allow_nonfinite=allow_nonfinite,
             verify=verify,
+            profile=profile,
             progress=progress,
         )
     if not quiet:

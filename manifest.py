@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .merge import MergeResult
 
 _OTHER_FILES = re.compile(
-    r".*\.safetensors.*|plait\.lock.*|plait-journal.*|plait-manifest\.json.*|config\.json|README\.md|.*\.tmp"
+    r".*\.safetensors.*|plait\.lock.*|plait-journal.*|plait-trace.*|plait-manifest\.json.*|config\.json|README\.md|.*\.tmp"
 )
 """What the list of files beside the shards leaves out: what is not there yet, is gone soon, or is made to be edited."""
 

@@ -13,7 +13,8 @@ from .engine import host
 from .engine.compile import Compiled, names_by_model
 from .engine.errors import InputError
 from .engine.mapping import donor_of
-from .engine.time_model import RATES, predicted_seconds
+from .engine.rates import RATES
+from .engine.time_model import predicted_seconds
 from .engine.units import format_bytes, format_names, format_seconds
 from .loaders.card import CardFacts
 from .loaders.card_inputs import inherited
@@ -21,6 +22,7 @@ from .loaders.card_models import card_models, hub_ids, shared_values
 from .loaders.config import output_config
 from .loaders.generation import Vocabulary as KnownTokens
 from .loaders.side_files import SideFiles, side_files
+from .merge_result import MergeResult as MergeResult
 from .running import run_merge
 from .version import VERSION
 
@@ -34,11 +36,10 @@ if TYPE_CHECKING:
     from .engine.model import Model
     from .engine.plan import Plan
     from .engine.progress import Callback
+    from .engine.rates import Rates
     from .engine.recipe import ModelRef, Recipe
-    from .engine.time_model import Rates
     from .loaders.shards import Shard
     from .loaders.vocabulary import OutputTokenizer
-    from .verification import VerifyReport
 
 SIDE_FILES_BYTES = 1 << 20
 """What config, index, card and manifest take, about; tokenizer files are counted as they are."""
@@ -156,13 +157,15 @@ class MergePlan:
         resume: bool = False,
         allow_nonfinite: bool = False,
         verify: bool = False,
+        profile: bool = False,
         progress: Callback | None = None,
     ) -> MergeResult:
         """Carry out the plan into a folder.
 
         With ``resume``, an interrupted run goes on where there is one, to the same bytes. With ``allow_nonfinite``,
         NaN and infinity that arithmetic reads are a warning and no InputError. With ``verify``, the written folder is
-        read back and checked, the manifest gets the sha256 of its shards, and the result has the report.
+        read back and checked, the manifest gets the sha256 of its shards, and the result has the report. With
+        ``profile``, the result says where the time went, and the folder gets a trace.
         Raises UsageError (the folder), InputError, OutputError, or Interrupted, a KeyboardInterrupt, once all workers
         ended; their ``kept_share`` is the part of the output that ``resume`` goes on from.
         """
@@ -173,6 +176,7 @@ class MergePlan:
             resume=resume,
             allow_nonfinite=allow_nonfinite,
             verify=verify,
+            profile=profile,
             progress=progress,
         )
 
@@ -303,28 +307,3 @@ class MergePlan:
                 ),
             ),
         )
-
-
-@dataclass(frozen=True)
-class MergeResult:
-    """What a finished run did; the fields of ``plait run --json``. ``verification`` is there where it was asked for."""
-
-    output: str
-    recipe_sha256: str
-    seed: int
-    device: str
-    workers: int
-    tensors: int
-    bytes_read: int
-    bytes_written: int
-    passes: int
-    predicted_peak_bytes: int
-    measured_peak_bytes: int
-    reserved_bytes: int
-    predicted_seconds: float
-    seconds: float
-    resumed: bool
-    shards: tuple[dict[str, object], ...]
-    warnings: tuple[str, ...]
-    devices: tuple[dict[str, object], ...] = ()
-    verification: VerifyReport | None = None

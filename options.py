@@ -48,6 +48,9 @@ AllowNonfinite = Annotated[
     ),
 ]
 Verify = Annotated[bool, typer.Option("--verify", help="Check the written folder; record its digests.")]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Where the time went, as a table and as a trace, OUT/plait-trace.json.gz.")
+]
 Digests = Annotated[bool, typer.Option("--hash", help="Compare the sha256 of the shards, too.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings about the recipe are errors.")]
 Lenient = Annotated[bool, typer.Option("--lenient", help="Near misses in the recipe are warnings.")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from .engine.execute import execute
 from .engine.journal import Finished, Journal
 from .engine.recorder import Recorder, batch_of
 from .engine.resumption import finished_by, kept_bytes, remaining, share_of, trusted
-from .engine.samples import Sample, Samples
+from .engine.timing import Profiler
 from .engine.units import format_bytes
 from .identity import identity_of, read_earlier, refuse_changed
 from .loaders.card import render_card
@@ -25,15 +26,20 @@ from .loaders.positioned_io import FilePool
 from .loaders.shards import LeftShards
 from .loaders.writer import INDEX_FILE, ShardWriter, index_of
 from .manifest import manifest_of, overflow_warnings
+from .profiling import profiled
 from .unused import unused_by_input
 from .verification import verified
+from .watching import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from .engine.execute import Run
     from .engine.journal import Batch
     from .engine.model import StoredTensor
     from .engine.progress import Callback, Progress
+    from .engine.samples import Samples
+    from .engine.worker import Worker
     from .loaders.shards import ShardState
     from .merge import MergePlan, MergeResult
 
@@ -52,15 +58,20 @@ def run_merge(
     resume: bool,
     allow_nonfinite: bool,
     verify: bool = False,
+    profile: bool = False,
     progress: Callback | None,
 ) -> MergeResult:
     """Carry out a plan; see MergePlan.run."""
     started = time.perf_counter()
+    check_seconds = merge.plan.bytes_written / merge.rates.check_bytes if verify else 0.0
+    watch = Watch(progress, predicted_seconds=merge.predicted_seconds, check_seconds=check_seconds)
+    profiler = Profiler() if profile else None
     inputs = {Path(model.folder) for model in merge.models.values()}
     with OutputFolder(out, overwrite=overwrite, resume=resume, inputs=inputs) as folder:
         work = _Work(merge, folder, allow_nonfinite=allow_nonfinite)
         try:
-            final = work.fill(progress)
+            final = work.fill(watch, profiler)
+            watch.enter("finish")
             nonfinite = work.nonfinite
             overflows = work.overflows
             work.warnings += overflow_warnings(merge.plan, overflows)
@@ -73,14 +84,17 @@ def run_merge(
                 warnings=work.warnings,
             )
             result = replace(result, devices=merge.plan.placement.peaks(work.device_peaks_bytes))
-            _finish(merge, folder, result, nonfinite, overflows, work.samples, allow_nonfinite=allow_nonfinite)
+            _finish(merge, folder, result, nonfinite, overflows, watch.samples, allow_nonfinite=allow_nonfinite)
         except KeyboardInterrupt as interruption:
             raise (Interrupted(work.kept_share) if work.began else interruption) from None
         except PlaitError as error:
             if work.began and error.may_go_on:
                 error.kept_share = work.kept_share
             raise
-        return verified(folder, result, progress) if verify else result
+        watch.enter("verify")
+        if profiler is not None:
+            result = profiled(folder, merge.plan, profiler, watch, work.flush_seconds, result)
+        return verified(folder, result, watch.verifying) if verify else result
 
 
 class _Work:
@@ -90,9 +104,9 @@ class _Work:
         self.merge, self.folder = merge, folder
         self.began = False
         self.bytes_written = 0
+        self.flush_seconds = 0.0
         self.warnings: list[str] = []
         self.device_peaks_bytes: Mapping[str, int] = {}
-        self.samples = Samples()
         self._identity = identity_of(merge, allow_nonfinite=allow_nonfinite)
         self._let_through: set[StoredTensor] | None = set() if allow_nonfinite else None
         self._finished = Finished()
@@ -116,15 +130,9 @@ class _Work:
         islands, counts = self.merge.plan.graph.islands, self._finished.overflows
         return {name: counts[position] for position in sorted(counts) for name in islands[position].outputs}
 
-    def fill(self, progress: Callback | None) -> Progress:
+    def fill(self, watch: Watch, profiler: Profiler | None) -> Progress:
         """Write the shards, or what they lack."""
         merge, folder, plan = self.merge, self.folder, self.merge.plan
-
-        def watch(now: Progress) -> None:
-            self._sample(now.seconds, now.bytes_read, now.bytes_written)
-            if progress is not None:
-                progress(now)
-
         batches: list[Batch] = []
         if folder.goes_on:
             batches.append(self._take_up(read_earlier(folder.journal, self._identity)))
@@ -143,28 +151,28 @@ class _Work:
             ):
                 writer.keep(kept_bytes(plan, left))
                 recorder = Recorder(journal, plan, writer, self._finished, self._let_through)
-                self._sample(0.0, 0, 0)
+                watch.enter("tensors")
                 use = DevicesInUse(plan) if plan.placement.devices else None
                 final = execute(
                     plan,
                     files,
                     writer,
-                    watch,
+                    watch.tensors,
                     let_through=self._let_through,
                     left=left,
                     recorder=recorder,
-                    timed=use.worker if use is not None else None,
+                    rates=merge.rates,
+                    timed=_workers(use, profiler),
                 )
                 if use is not None:
                     self.warnings += use.notes
                     self.device_peaks_bytes = use.measured_peaks_bytes()
+                self.flush_seconds = recorder.flush_seconds
+                watch.enter("flush")
                 writer.finish()
                 self.bytes_written = writer.bytes_written
         refuse_changed(merge.models.values())
         return final
-
-    def _sample(self, seconds: float, bytes_read: int, bytes_written: int) -> None:
-        self.samples.add(Sample(seconds, bytes_read, bytes_written, host.resident_bytes()))
 
     def _take_up(self, batches: Sequence[Batch]) -> Batch:
         """See what an interrupted run has finished that is still on disk; the same as one batch."""
@@ -183,6 +191,13 @@ class _Work:
             tensors = (stored for model in merge.models.values() for stored in model.tensors.values())
             self._let_through.update(stored for stored in tensors if (stored.model, stored.name) in named)
         return batch_of(plan, shards, self._finished, self._let_through or ())
+
+
+def _workers(use: DevicesInUse | None, profiler: Profiler | None) -> Callable[[Run], Worker] | None:
+    """What makes the workers; None for the usual ones."""
+    if profiler is not None:
+        return partial(profiler.worker, use=use)
+    return use.worker if use is not None else None
 
 
 def _check_room(merge: MergePlan, folder: OutputFolder) -> None:

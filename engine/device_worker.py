@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING
 
 from .backends import COMPUTING, COPYING_IN, COPYING_OUT, OutOfDeviceMemoryError, backend_of, is_out_of_memory
 from .device_check import agrees
-from .execute import Worker
-from .finite import all_finite
 from .memory import ALIGN_BYTES, lay_out
 from .opdef import Tile
 from .placement import LANES, SMALLEST_TILE_ELEMENTS
 from .steps import Step, bind, stage
+from .worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,11 +51,14 @@ class DevicesInUse:
         self._refused = [self._disagreeing(plan, index) for index in range(len(self.devices))]
 
     def worker(self, run: Run) -> Worker:
-        """A worker of the calling thread, each device's in turn."""
+        """A worker of the calling thread; see execute's ``timed``."""
+        return DeviceWorker(run, self, self.next_home())
+
+    def next_home(self) -> int:
+        """The device of the next worker: each in turn."""
         with self._lock:
-            home = self._workers % len(self.devices)
             self._workers += 1
-        return DeviceWorker(run, self, home)
+            return (self._workers - 1) % len(self.devices)
 
     def note(self, line: str) -> None:
         """Keep a line, once."""
@@ -177,7 +179,7 @@ class DeviceWorker(Worker):
     def take(self) -> Task | None:
         """Start tiles on the device until the lanes are full, and give back the one that is longest there."""
         while len(self._under_way) < len(self._lanes) and self._for_host is None:
-            task = self._run.feed.take(self._home, wait=not self._under_way)
+            task = self._wait_for(wait=not self._under_way)
             if task is None:
                 break
             if self._goes(task):
@@ -187,9 +189,12 @@ class DeviceWorker(Worker):
         if self._under_way:
             return self._under_way[0].task
         if self._for_host is None and not self._lanes:
-            return self._run.feed.take(self._home)
+            return self._wait_for(wait=True)
         task, self._for_host = self._for_host, None
         return task
+
+    def _wait_for(self, *, wait: bool) -> Task | None:
+        return self._run.feed.take(self._home, wait=wait)
 
     def run(self, task: Task) -> int:
         """See Worker: what `take` gave last, finished."""
@@ -278,7 +283,7 @@ class DeviceWorker(Worker):
         current = island.plan.passes[job.task.pass_index]
         lane.marks[COPYING_OUT].synchronize()
         outs = [step for step in lane.staged.values() if step.node.op.name == "write"]
-        if job.failed or not all(step.looked_into is None or all_finite(step.looked_into) for step in outs):
+        if job.failed or not all(step.looked_into is None or self._finite(step.looked_into) for step in outs):
             return self._instead(job)
         for step in outs:
             self._write(step, island.outputs, current, job.part)

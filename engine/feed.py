@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 
@@ -17,13 +18,21 @@ from .opdef import Site, Tile
 from .progress import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from .graph import Island, Node, Program
     from .plan import Plan, ProgramPlan
 
 
 _NO_SCRATCH = torch.empty(0, dtype=torch.uint8)
+
+Timed: TypeAlias = "Callable[[Node], AbstractContextManager[None]]"
+"""Surrounds what one op does between two passes."""
+
+
+def _untimed(_node: Node) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 class OpenIsland:
@@ -79,11 +88,12 @@ class OpenIsland:
         tile, self._next = self._next, next(self._tiles, None)
         return tile
 
-    def conclude(self) -> None:
+    def conclude(self, timed: Timed = _untimed) -> None:
         """Finish the pass's reductions and work out what follows from them; may take long."""
         for node, state in self.states.items():
             assert node.op.reduction is not None
-            self.results[node] = node.op.reduction.result(state, node.spec)
+            with timed(node):
+                self.results[node] = node.op.reduction.result(state, node.spec)
         self.states = {}
         current = self.plan.passes[self.pass_index]
         whole = Tile(0, current.spec.elements)
@@ -91,13 +101,14 @@ class OpenIsland:
             assert node.op.kernel is not None
             states = [self.results[source] for source in node.inputs]
             try:
-                node.op.kernel(self._new_result(node), states, _NO_SCRATCH, whole, **self.attrs(node))
+                with timed(node):
+                    node.op.kernel(self._new_result(node), states, _NO_SCRATCH, whole, **self.attrs(node))
             except InputError as error:
                 raise InputError(f"{self.outputs[0]}: {error}") from None
         later = {source for each in self.plan.passes[self.pass_index + 1 :] for source in each.taken}
         self.results = {node: result for node, result in self.results.items() if node in later}
 
-    def next_pass(self) -> bool:
+    def next_pass(self, timed: Timed = _untimed) -> bool:
         """Go to the next pass that is needed; True if there is none."""
         while True:
             self.pass_index += 1
@@ -106,7 +117,7 @@ class OpenIsland:
             self._begin_pass()
             if self._is_needed():
                 return False
-            self.conclude()
+            self.conclude(timed)
 
     def _is_needed(self) -> bool:
         current = self.plan.passes[self.pass_index]
@@ -233,7 +244,7 @@ class Feed:
         opened.device = self._homes.get(position)
         self._open.append(opened)
 
-    def done(self, task: Task) -> bool:
+    def done(self, task: Task, timed: Timed = _untimed) -> bool:
         """Give a tile back as finished; ends the pass or the tensor, and says so, where it was the last."""
         with self._changed:
             island = task.island
@@ -241,9 +252,9 @@ class Feed:
             if island.outstanding or not island.exhausted:
                 return False
         # Nobody else has to do with the island now, and others need not wait for it.
-        island.conclude()
+        island.conclude(timed)
         with self._changed:
-            if island.next_pass():
+            if island.next_pass(timed):
                 self._open.remove(island)
                 self.finished += 1
                 self._undone[self._title(island.position)] -= 1

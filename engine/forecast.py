@@ -10,14 +10,15 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .time_model import RATES, PassTime, pass_time
+from .rates import RATES
+from .time_model import PassTime, pass_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .opdef import Tile
     from .plan import Plan, ProgramPlan
-    from .time_model import Rates
+    from .rates import Rates
 
 _PRIOR_SHARE = 0.01
 """A part's own speed counts as much as that of its like once this share of it is done."""

@@ -17,9 +17,10 @@ from .errors import PlanError
 from .memory import Arena, lay_out, state_bytes, working_bytes
 from .placement import ON_HOST, DevicePass, Placement
 from .placing import Situation, place
+from .rates import RATES
 from .schedule import Place, order
 from .tiling import Pass, cut
-from .time_model import RATES, pass_time
+from .time_model import pass_time
 from .units import MIB, align_up, format_bytes
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from .devices import Device
     from .graph import Island, Program, TensorGraph
-    from .time_model import Rates
+    from .rates import Rates
 
 FULL_SPEED_TILE_ELEMENTS = 1 << 19
 """Larger tiles fall out of the cache between one op and the next; smaller ones pay more for each step in Python."""

@@ -48,6 +48,7 @@ class Recorder:
         self._noted = set(let_through or ())
         self._pending = Finished()
         self._broken = False
+        self.flush_seconds = 0.0
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -102,7 +103,9 @@ class Recorder:
             except BaseException as error:  # the run has to end, whatever it is
                 failed(error)
                 return
-            wait_seconds = max(BATCH_SECONDS, (time.perf_counter() - started) * (1 / _BUSY_SHARE - 1))
+            seconds = time.perf_counter() - started
+            self.flush_seconds += seconds
+            wait_seconds = max(BATCH_SECONDS, seconds * (1 / _BUSY_SHARE - 1))
 
 
 def counts_panels(plan: Plan, position: int) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 JOURNAL_FILE = "plait-journal"
+TRACE_FILE = "plait-trace.json.gz"
 
 _STAGING_SUFFIX = ".plait-new"
 _REPLACED_SUFFIX = ".plait-old"
@@ -34,7 +35,7 @@ _DONATED = re.compile(
 
 _MODEL_FILES = re.compile(
     r"(.*\.safetensors(\.index\.json)?(\.partial)?|config\.json|plait-manifest\.json|README\.md|plait\.yml|"
-    r"plait-journal|plait\.lock.*|additional_chat_templates|" + _DONATED.pattern + r")(\.tmp)?"
+    r"plait-journal|plait-trace\.json\.gz|plait\.lock.*|additional_chat_templates|" + _DONATED.pattern + r")(\.tmp)?"
 )
 """What a model folder is made of; anything else in a replaced folder is somebody's own and is kept."""
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..engine.errors import InputError, UsageError
-from ..engine.time_model import RATES
+from ..engine.rates import RATES
 from .input_files import read_json
 
 if TYPE_CHECKING:
-    from ..engine.time_model import Rates
+    from ..engine.rates import Rates
 
 VARIABLE = "PLAIT_RATES"
 """The environment variable that names the file."""

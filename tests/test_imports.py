@@ -25,13 +25,14 @@ GENERATED = ("build", "dist", "demo-output", "__pycache__")
 MOST_LINES = 330
 
 DEFINITIONS = frozenset(
-    {"errors", "graph", "methoddef", "model", "opdef", "panels", "portable", "recipe", "row_map", "units", "vocabulary"}
+    {"errors", "graph", "methoddef", "model", "opdef", "panels", "portable", "rates", "recipe", "row_map", "units"}
+    | {"vocabulary"}
 )
 """The leaf modules of engine: data and declarations. They import each other and no machinery."""
 
 OPS_MAY_IMPORT = frozenset({"errors", "graph", "methoddef", "opdef", "panels", "row_map", "units"})
-LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "recipe", "suggest", "units", "vocabulary"})
-VIEWS_MAY_IMPORT = DEFINITIONS | {"execute", "plan", "trial"}  # a merge's plan, how far a run is, a method's cost
+LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "rates", "recipe", "suggest", "units", "vocabulary"})
+VIEWS_MAY_IMPORT = DEFINITIONS | {"plan", "profile", "progress", "trial"}  # a merge's plan, its run, a method's cost
 
 LIBRARIES = {
     # What a room needs beyond Python itself, torch and numpy. Formats belong to loaders, the screen to views.

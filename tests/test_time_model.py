@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from merge_support import budgeted, compiled, graph_of, loads, model, program_of, save_model, write_recipe
 from plait.engine.errors import UsageError
-from plait.engine.time_model import RATES, Rates, pass_seconds, pass_time, predicted_seconds, program_seconds
+from plait.engine.rates import RATES, Rates
+from plait.engine.time_model import pass_seconds, pass_time, predicted_seconds, program_seconds
 from plait.loaders.rates_file import read_rates
 from plait.ops.elementwise import add, cast, scale
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shlex
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -10,11 +11,13 @@ from rich.text import Text
 from ..engine.units import format_bytes, format_seconds
 from .console import messages, output, print_lines, warn, width_of
 from .layout import clean, count, facts, wrap
+from .profile import as_json as profile_as_json
+from .profile import page as profile_page
 from .verify import as_json as report_as_json
 from .verify import page as report_page
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ..merge import MergePlan, MergeResult
@@ -43,27 +46,62 @@ def show_start(merge: MergePlan, out: Path) -> None:
 
 def as_json(result: MergeResult) -> dict[str, object]:
     """A result as one JSON object; ``verification`` where it was asked for."""
-    fields = asdict(result)
-    del fields["verification"]
+    fields = asdict(replace(result, verification=None, profile=None))
+    del fields["verification"], fields["profile"]
+    if result.profile is not None:
+        fields["profile"] = profile_as_json(result.profile)
     return fields | ({"verification": report_as_json(result.verification)} if result.verification else {})
 
 
 def show(result: MergeResult, *, verbose: bool = False) -> None:
     """Say what was done."""
     console = output()
-    moved_bytes = result.bytes_read + result.bytes_written
-    rate = f" ({format_bytes(moved_bytes / result.seconds)}/s)" if result.seconds else ""
-    tensors, shards = count(result.tensors, "tensor"), count(len(result.shards), "shard")
-    print_lines(console, [Text.assemble(("merged", "bold green"), f" {tensors} into {clean(result.output)}")])
-    moved = f"{format_bytes(result.bytes_read)} read, {format_bytes(result.bytes_written)} written in {shards}"
-    peak = f"{format_bytes(result.measured_peak_bytes)} at peak, {format_bytes(result.predicted_peak_bytes)} predicted"
-    pairs = [
-        ("bytes", moved),
-        ("time", f"{format_seconds(result.seconds)}{rate}"),
-        ("memory", peak),
-        ("seed", str(result.seed)),
-        ("card", f"{result.output}/README.md"),
-    ]
-    print_lines(console, facts(pairs, width_of(console)))
+    width = width_of(console)
+    print_lines(console, page(result, width))
     if result.verification is not None:
-        print_lines(console, report_page(result.verification, width_of(console), verbose=verbose))
+        print_lines(console, report_page(result.verification, width, verbose=verbose))
+    if result.profile is not None:
+        print_lines(console, profile_page(result.profile, width, verbose=verbose))
+
+
+def page(result: MergeResult, width: int | None) -> Iterator[Text]:
+    """What was read and written, what it took beside what was predicted, and what to do with it."""
+    tensors, out = count(result.tensors, "tensor"), clean(result.output)
+    went_on = ", going on with an interrupted run" if result.resumed else ""
+    yield Text.assemble(("merged", "bold green"), f" {tensors} into {out}{went_on}")
+    shards = count(len(result.shards), "shard")
+    passes = f"at most {count(result.passes, 'pass', 'passes')} over a tensor"
+    yield from facts(
+        [
+            ("read", f"{format_bytes(result.bytes_read)}, {passes}"),
+            ("written", f"{format_bytes(result.bytes_written)}, {shards}"),
+            ("time", _time(result)),
+            ("memory", _beside(result.measured_peak_bytes, result.predicted_peak_bytes, "at peak", format_bytes)),
+            ("seed", str(result.seed)),
+            ("device", f"{result.device}, {count(result.workers, 'worker')}"),
+            *([("warnings", f"{len(result.warnings)}, above and in plait run --json")] if result.warnings else []),
+            ("card", f"{result.output}/README.md"),
+            ("record", f"{result.output}/plait-manifest.json"),
+        ],
+        width,
+    )
+    folder = shlex.quote(result.output)
+    if result.verification is None:
+        yield Text.assemble(
+            ("  next  ", "dim"), (f"plait verify {folder}", "bold"), ("  every value, once more", "dim")
+        )
+
+
+def _time(result: MergeResult) -> str:
+    moved_bytes = result.bytes_read + result.bytes_written
+    rate = f", {format_bytes(moved_bytes / result.seconds)}/s" if result.seconds else ""
+    # An interrupted run's prediction is of the whole.
+    if result.resumed:
+        return f"{format_seconds(result.seconds)}{rate}"
+    return _beside(result.seconds, result.predicted_seconds, "", format_seconds) + rate
+
+
+def _beside(measured: float, predicted: float, what: str, form: Callable[[float], str]) -> str:
+    """A figure beside its prediction."""
+    said = f"{form(measured)}{' ' + what if what else ''}"
+    return f"{said}, {form(predicted)} predicted" if predicted else said

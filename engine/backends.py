@@ -106,7 +106,8 @@ class TorchBackend:
         """See Backend."""
         if not self._has_streams:
             return _Whole(self)
-        mark: Mark = self._module.Event()
+        # To wait for it must not take a core from the other workers.
+        mark: Mark = self._module.Event(blocking=True) if self._device.type == "cuda" else self._module.Event()
         return mark
 
     def pin(self, room: torch.Tensor) -> bool:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
-from plait.engine.backends import OutOfDeviceMemoryError, PretendedBackend
+from plait.engine.backends import OutOfDeviceMemoryError, PretendedBackend, TorchBackend
 from plait.engine.device_check import agrees
 from plait.engine.device_worker import DevicesInUse
 from plait.engine.devices import pretended
@@ -118,6 +118,16 @@ def test_zeros_of_both_signs_come_back_as_they_are() -> None:
         tensors["t"][1::7] = -0.0
     merge = dare(zeros, normalize=True)
     assert Outcome(merge, placed(merge, TWO[0])).digests == digests(merge.run())
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_torchs_own_streams_and_marks_give_the_same(workers: int) -> None:
+    """Torch has streams and events for the processor, too, which do nothing."""
+    merge = dare(normalize=True)
+    plan = placed(merge, TWO[0], workers=workers)
+    found = Outcome(merge, plan, {"pretended:0": TorchBackend("cpu")})
+    assert found.digests == digests(merge.run())
+    assert found.use.notes == []
 
 
 # ------------------------------------------------------------------------------------------------ too little memory

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import plait.ops  # noqa: F401 -- registers the ops
 import pytest
@@ -57,6 +60,7 @@ ON_DEVICES = {
     "elect",
     "fill",
     "gate",
+    "keep_ranked",
     "largest",
     "match_l1",
     "moved_mean",
@@ -68,6 +72,16 @@ ON_DEVICES = {
 
 def test_these_ops_and_no_others_run_on_devices() -> None:
     assert {name for name, each in ops().items() if each.device_form is not None} == ON_DEVICES
+
+
+def test_the_page_says_which_ops_run_where() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith(("| any device", "| the host |"))]
+    there, own, host = (set(re.findall(r"`(\w+)`", row)) for row in rows)
+    assert there == {name for name in ON_DEVICES if ops()[name].device is None}
+    assert own == {name for name in ON_DEVICES if ops()[name].device is not None}
+    elements = {name for name, each in ops().items() if each.locality == "element" and each.kernel is not None}
+    assert host == elements - ON_DEVICES
 
 
 # Kernels as somebody might write them. None of them is called.
@@ -164,5 +178,45 @@ def test_the_forms_of_their_own_give_the_hosts_bytes(name: str, seed: int, count
         scratch = torch.full((form.scratch_bytes(specs, elements) // 8 * 8 + 8,), 0xA5, dtype=torch.uint8)
         out = torch.full((elements,), 7.0, dtype=dtype)
         form.kernel(out, [x.clone() for x in values], scratch, Tile(40, 40 + elements), **attrs)
+        found.append(out.numpy().tobytes())
+    assert found[0] == found[1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 30),
+    rank=st.integers(1, 70_000),
+    values=st.sampled_from([2, 40, 10_000]),
+    descending=st.booleans(),
+    rest=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    lo=st.integers(0, 69_000),
+    in_place=st.booleans(),
+)
+def test_ties_are_chosen_on_a_device_as_on_the_host(
+    seed: int, rank: int, values: int, descending: bool, rest: bool, dtype: torch.dtype, lo: int, in_place: bool
+) -> None:
+    elements, block = 70_000, 1 << 16
+    random = np.random.default_rng(seed)
+    whole = torch.from_numpy(random.integers(-values, values, elements) / 64 * random.choice([1.0, -1.0], elements))
+    whole = whole.to(dtype)
+    sizes = whole.abs()
+    threshold = torch.sort(sizes, descending=descending).values[rank - 1]
+    beyond = int((sizes > threshold).sum() if descending else (sizes < threshold).sum())
+    ties = (sizes == threshold).numpy()
+    before = np.concatenate([[0], np.cumsum([ties[at : at + block].sum() for at in range(0, elements, block)])])
+    integer = torch.int32 if dtype == torch.float32 else torch.int64
+    state = torch.tensor([int(threshold.view(integer)), rank - beyond, *before], dtype=torch.int64)
+    tile = Tile(lo // 4096 * 4096, elements)
+    definition = ops()["keep_ranked"]
+    found = []
+    for form in (definition, definition.device_form):
+        assert form is not None
+        assert form.kernel is not None
+        x = whole[tile.lo :].clone()
+        out = x if in_place else torch.full_like(x, 7.0)
+        spec = TensorSpec((elements,), dtype, "delta")
+        scratch = torch.full((form.scratch_bytes([spec], tile.elements) // 8 * 8 + 8,), 0xA5, dtype=torch.uint8)
+        form.kernel(out, [x, state], scratch, tile, descending=descending, rest=rest)
         found.append(out.numpy().tobytes())
     assert found[0] == found[1]

@@ -12,7 +12,7 @@ TYPED_MODULES := $(patsubst %.py,plait.%,$(filter-out __init__.py,$(wildcard *.p
 TYPED_SCRIPTS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-architectures lint types check docs bench wheel clean
+.PHONY: help demo test test-all test-architectures lint types check docs pictures bench wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ docs: $(READY) ## docs/methods.md anew, from what the methods declare
 	mkdir -p build
 	$(BIN)/plait methods --markdown > build/methods.md
 	mv build/methods.md docs/methods.md
+
+pictures: $(READY) ## docs/pictures anew: terminals as SVG
+	$(BIN)/python docs/pictures.py
 
 bench: $(READY) ## times and memory of a small merge over budgets and workers
 	$(BIN)/python benchmarks/memory_sweep.py --shape 100m

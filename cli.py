@@ -57,6 +57,8 @@ def run(
     allow_nonfinite: options.AllowNonfinite = False,
     verify: options.Verify = False,
     profile: options.Profile = False,
+    graph: options.Graphs = None,
+    expand: options.Expand = False,
     tensor: options.Tensor = None,
     strict: options.Strict = False,
     lenient: options.Lenient = False,
@@ -68,13 +70,17 @@ def run(
     if out is None and not dry_run:
         raise UsageError("where to? give OUT, a new or empty folder (or --dry-run to write nothing)")
     from .api import plan as make_plan
+
+    if (expand or tensor is not None) and not dry_run and not graph:
+        raise UsageError("--expand and --tensor say what is shown: they go with --dry-run or --graph FILE")
     from .engine.host import resident_bytes
-    from .engine.suggest import closest, did_you_mean
+    from .graphs import check_asked, check_tensor
     from .loaders.folder import free_disk_bytes
     from .views import dry_run as dry_run_view
     from .views import result as result_view
     from .views.progress import RunProgress
 
+    check_asked(graph or [], recipe=recipe)
     merge = make_plan(
         recipe,
         memory=_size(memory, "--memory"),
@@ -87,16 +93,16 @@ def run(
         strict=strict,
         lenient=lenient,
     )
+    if tensor is not None:
+        check_tensor(merge, tensor)
+    for path in graph or []:
+        merge.write_graph(path, expand=expand, tensor=tensor, out=out)
     if dry_run:
         if as_json:
             _print_json(merge.report())
         else:
-            names = {name for island in merge.plan.graph.islands for name in island.outputs}
-            if tensor is not None and tensor not in names:
-                hint = did_you_mean(closest(tensor, names)) or "plait run RECIPE --dry-run -v lists all"
-                raise UsageError(f"the merge writes no tensor {tensor!r}; {hint}")
             free_bytes = free_disk_bytes(out or Path.cwd())
-            dry_run_view.show(merge, free_disk_bytes=free_bytes, tensor_name=tensor, verbose=verbose)
+            dry_run_view.show(merge, free_disk_bytes=free_bytes, tensor_name=tensor, verbose=verbose or expand)
         return
     assert out is not None
     if not quiet and not as_json:

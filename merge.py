@@ -16,6 +16,7 @@ from .engine.mapping import donor_of
 from .engine.rates import RATES
 from .engine.time_model import predicted_seconds
 from .engine.units import format_bytes, format_names, format_seconds
+from .graphs import write_graph
 from .loaders.card import CardFacts
 from .loaders.card_inputs import inherited
 from .loaders.card_models import card_models, hub_ids, shared_values
@@ -77,6 +78,15 @@ class MergePlan:
     def graph_of(self, tensor_name: str) -> nx.DiGraph[Node]:
         """The op graph of one output tensor. KeyError if the merge does not write it."""
         return self.plan.island_of(tensor_name).program.to_networkx()
+
+    def write_graph(
+        self, path: str | Path, *, expand: bool = False, tensor: str | None = None, out: str | Path | None = None
+    ) -> None:
+        """Write the graph as .html, .svg, .dot, .mmd or .json: folded, all of it, or one tensor's op graph.
+
+        ``out`` is where the merge will go. Raises UsageError or OutputError.
+        """
+        write_graph(self, Path(path), expand=expand, tensor=tensor, out=None if out is None else Path(out))
 
     @cached_property
     def recipe_sha256(self) -> str:

@@ -19,7 +19,18 @@ DemoFolder = Annotated[
 ]
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Plan, predict, print the graph; write nothing.")]
-Tensor = Annotated[str | None, typer.Option(help="With --dry-run: the op graph of one output tensor.", metavar="NAME")]
+Graphs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--graph",
+        help="Write the graph, by suffix: .html, .svg, .dot, .mmd (Mermaid) or .json (repeatable).",
+        metavar="FILE",
+    ),
+]
+Expand = Annotated[bool, typer.Option("--expand", help="With --dry-run, --graph: every tensor, nothing folded.")]
+Tensor = Annotated[
+    str | None, typer.Option(help="With --dry-run, --graph: the op graph of one output tensor.", metavar="NAME")
+]
 Memory = Annotated[
     str | None,
     typer.Option(help="Bound on the peak resident memory of the process: 400MiB, 2GiB, 5GB.", metavar="SIZE"),

@@ -30,11 +30,13 @@ class Moment(NamedTuple):
 def simulate(plan: Plan) -> Iterator[Moment]:
     """Walk a plan in its order. A pass takes as many workers as it has tiles, at most all of them."""
     peaks: dict[tuple[int, int], tuple[int, int]] = {}
+    held_bytes: dict[int, tuple[int, ...]] = {}
     done_bytes = 0
     for position in plan.sequence:
         island = plan.graph.islands[position]
         program = plan.programs[island.program]
-        each_held_bytes = state_bytes(program.passes)
+        if id(program) not in held_bytes:
+            held_bytes[id(program)] = state_bytes(program.passes)
         for index, (current, arena) in enumerate(zip(program.passes, program.arenas, strict=True)):
             key = (id(program), index)
             if key not in peaks:
@@ -45,7 +47,7 @@ def simulate(plan: Plan) -> Iterator[Moment]:
             done_bytes += 0 if current.optional else current.bytes_read
             if index == len(program.passes) - 1:
                 done_bytes += island.spec.size_bytes * len(island.outputs)
-            yield Moment(island.name, index, workers, workers * live_bytes, each_held_bytes[index], done_bytes)
+            yield Moment(island.name, index, workers, workers * live_bytes, held_bytes[id(program)][index], done_bytes)
 
 
 def simulated_peak_bytes(plan: Plan) -> int:

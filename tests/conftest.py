@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
 from typing import TYPE_CHECKING
 
+import plait
 import pytest
+from checkpoints import Shape, write_family
 from hypothesis import settings
 from resume_support import write_inputs
+from view_support import LAYERS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 # How long an example takes depends on who else is at work on the machine; that is no test's business.
@@ -27,3 +32,25 @@ def quick_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def inputs(tmp_path: Path) -> Path:
     """Models and a recipe of which a run can be interrupted."""
     return write_inputs(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def view_family(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models to be shown: a base, ft1 and ft2."""
+    folder = tmp_path_factory.mktemp("family")
+    write_family(folder, Shape(64, 176, LAYERS, 4, 2, 512))
+    return folder
+
+
+@pytest.fixture
+def planned(view_family: Path, tmp_path: Path) -> Callable[..., plait.MergePlan]:
+    """Plans a recipe in which ``BASE``, ``FT1`` and ``FT2`` are the models."""
+
+    def plan(recipe: str, **options: object) -> plait.MergePlan:
+        path = tmp_path / "recipe.yml"
+        path.write_text(
+            dedent(recipe).replace("BASE", str(view_family / "base")).replace("FT", str(view_family / "ft"))
+        )
+        return plait.plan(path, **options)
+
+    return plan

@@ -170,4 +170,6 @@ def test_a_dry_run_shows_whose_rows_are_gathered(family: Path) -> None:
     recipe = write_recipe(family / "recipe.yml", RECIPE.format(block="{source: union}"))
     found = run_plait("run", recipe, "--dry-run", "--tensor", EMBEDDING, cwd=family)
     assert found.returncode == 0, found.stderr
-    assert found.stdout.count(f"gather A B {EMBEDDING}") == 2
+    tree, _, reads = found.stdout.partition("\n  read ")
+    assert tree.count("gather A B ") == 2
+    assert [f"{mark} {EMBEDDING}" in reads for mark in "AB"] == [True, True]

@@ -18,8 +18,10 @@ _PLAIN_LETTERS = str.maketrans(
         "├": "|",
         "└": "`",
         "│": "|",
+        "─": "-",
         "–": "-",
         "…": "~",
+        "↓": "v",
         "→": ">",
         "×": "x",
         "Δ": "D",
@@ -31,13 +33,23 @@ _PLAIN_LETTERS = str.maketrans(
         "▒": ":",
         "▓": "#",
         "█": "@",
+        "▁": ".",
+        "▂": ",",
+        "▃": "-",
+        "▄": "=",
+        "▅": "+",
+        "▆": "o",
+        "▇": "#",
         "∞": "~",
         "≤": "<",
         "‖": "|",
         "\u00a0": " ",
     }
 )
-"""For a stream whose encoding has none of these, such as a pipe on some systems: one letter each, so columns stay."""
+"""For a stream that cannot show them, such as a pipe or an old console on some systems: one letter each, so columns
+stay."""
+
+_DRAWN_WITH = "".join(map(chr, _PLAIN_LETTERS))
 
 
 class _Console(Console):
@@ -62,10 +74,16 @@ def width_of(console: Console) -> int | None:
 
 
 def print_lines(console: Console, lines: Iterable[Text]) -> None:
-    """Print lines as they are: nothing is wrapped, padded or read as markup."""
+    """Print lines as they are: nothing is wrapped, padded or read as markup.
+
+    Where one of the letters that pages draw with cannot be shown, none is: a picture and its legend stay alike.
+    """
+    plain = console.legacy_windows or not _can_show(console, _DRAWN_WITH)
     for line in lines:
+        if plain:
+            line.plain = line.plain.translate(_PLAIN_LETTERS)
         if not _can_show(console, line.plain):
-            line.plain = line.plain.translate(_PLAIN_LETTERS).encode(console.encoding, "replace").decode()
+            line.plain = line.plain.encode(console.encoding, "replace").decode(console.encoding)
         # Soft wrapping is rich's word for leaving lines alone.
         console.print(line, soft_wrap=True)
 

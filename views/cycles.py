@@ -65,7 +65,13 @@ def _times(runs: Sequence[Run], at: int, length: int, kinds: Mapping[Program, Ki
         pairs = [(runs[at + index], runs[at + times * length + index]) for index in range(length)]
         if not all(_alike(run, other, kinds) for run, other in pairs):
             break
-        if len({step for run, other in pairs for step in _steps(run, other)} | {times * _step(runs, at, length)}) != 1:
+        if (
+            len(
+                {step for run, other in pairs for step in layers_between(run, other)}
+                | {times * _step(runs, at, length)}
+            )
+            != 1
+        ):
             break
         times += 1
     return times
@@ -79,7 +85,7 @@ def _alike(run: Run, other: Run, kinds: Mapping[Program, Kind]) -> bool:
     )
 
 
-def _steps(run: Run, other: Run) -> set[int]:
+def layers_between(run: Run, other: Run) -> set[int]:
     """How far the models' layers of one run are from those of another."""
     pairs = zip(run.layers[0].sources, other.layers[0].sources, strict=True)
     return {after - before for before, after in pairs if before is not None and after is not None}
@@ -87,4 +93,4 @@ def _steps(run: Run, other: Run) -> set[int]:
 
 def _step(runs: Sequence[Run], at: int, length: int) -> int:
     """How far the second time is from the first."""
-    return min(_steps(runs[at], runs[at + length]), default=0)
+    return min(layers_between(runs[at], runs[at + length]), default=0)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 from .diff import summary
-from .diff_page_parts import SCRIPT, STYLE
 from .figures import cosine, nonfinite, percent
 from .heat import heat_maps, scale_of
-from .layout import clean, count
+from .layout import count
+from .page_parts import THEME_BUTTON, head, script, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,26 +19,13 @@ if TYPE_CHECKING:
 _MOST_COLUMNS, _MOST_ROWS = 40, 256
 _MOST_LISTED = 25
 
-_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-)
-"""The browser is told to fetch nothing."""
-
 
 def page(report: DiffReport) -> Iterator[str]:
     """The page's lines; of a model with many tensors they are not held all at once."""
-    a, b = _shown(report.a), _shown(report.b)
-    yield "<!DOCTYPE html>"
-    yield '<html lang="en">'
-    yield "<head>"
-    yield '<meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-    yield f"<title>{b} beside {a} – plait diff</title>"
-    yield f"<style>{STYLE}</style>"
-    yield "</head>"
+    a, b = shown(report.a), shown(report.b)
+    yield from head(f"{report.b} beside {report.a} – plait diff", "diff.css")
     yield "<body>"
-    yield f"<header><h1><span>{b}</span> beside <span>{a}</span></h1>"
+    yield f"<header><h1><span>{b}</span> beside <span>{a}</span></h1>{THEME_BUTTON}"
     yield "<p>A is the reference. Relative L2 is ‖A-B‖ / ‖A‖; changed is the share of elements that differ.</p>"
     yield "</header>"
     yield "<main>"
@@ -63,7 +49,7 @@ def page(report: DiffReport) -> Iterator[str]:
     yield "</div></section>"
     yield from _missing(report)
     yield "</main>"
-    yield f"<script>{SCRIPT}</script>"
+    yield script("diff.js")
     yield "</body>"
     yield "</html>"
 
@@ -72,8 +58,8 @@ def _summary(report: DiffReport) -> Iterator[str]:
     yield "<section><h2>Summary</h2><dl>"
     for name, value in summary(report):
         if name:
-            yield f"<dt>{_shown(name)}</dt>"
-        yield f"<dd>{_shown(value)}</dd>"
+            yield f"<dt>{shown(name)}</dt>"
+        yield f"<dd>{shown(value)}</dd>"
     yield "</dl></section>"
 
 
@@ -88,10 +74,10 @@ def _legend(scale: Scale) -> Iterator[str]:
 
 
 def _heat(each: HeatMap, scale: Scale) -> Iterator[str]:
-    stack = _shown(each.stack)
+    stack = shown(each.stack)
     yield f'<section><h2>{stack}</h2><div class="wide"><table class="heat" role="grid">'
     yield f"<caption>Relative L2 by layer of {stack} and kind of tensor</caption>"
-    columns = "".join(f'<th scope="col"><span>{_shown(column)}</span></th>' for column in each.columns)
+    columns = "".join(f'<th scope="col"><span>{shown(column)}</span></th>' for column in each.columns)
     yield f'<thead><tr><th scope="col">layer</th>{columns}</tr></thead><tbody>'
     for row in each.rows:
         label = str(row[0]) if len(row) == 1 else f"{row[0]}–{row[-1]}"
@@ -105,7 +91,7 @@ def _heat(each: HeatMap, scale: Scale) -> Iterator[str]:
 def _heat_cell(figures: Figures | None, where: str, scale: Scale) -> str:
     if figures is None:
         return "<td></td>"
-    what = _shown(f"{where}: {_words(figures)}")
+    what = shown(f"{where}: {_words(figures)}")
     value = "=" if figures.identical else percent(figures.relative_l2)
     return f'<td tabindex="-1"{_heat_of(figures, scale)} title="{what}">{value}</td>'
 
@@ -134,7 +120,7 @@ def _kinds(report: DiffReport, scale: Scale) -> Iterator[str]:
     yield "<tbody>"
     for (stack, kind), figures in report.kinds.items():
         cells = _figure_cells(figures, scale)
-        yield f'<tr><th scope="row">{_shown(kind)}</th><td>{_shown(stack or "–")}</td>{cells}</tr>'
+        yield f'<tr><th scope="row">{shown(kind)}</th><td>{shown(stack or "–")}</td>{cells}</tr>'
     yield "</tbody></table></div></section>"
 
 
@@ -146,7 +132,7 @@ def _tensors(tensors: Iterable[TensorDiff], scale: Scale, caption: str, *, name:
     for tensor in tensors:
         dtype = tensor.dtype_a if tensor.dtype_a == tensor.dtype_b else f"{tensor.dtype_a} → {tensor.dtype_b}"
         yield (
-            f'<tr><th scope="row">{_shown(tensor.name)}</th><td>{list(tensor.shape)}</td><td>{dtype}</td>'
+            f'<tr><th scope="row">{shown(tensor.name)}</th><td>{list(tensor.shape)}</td><td>{dtype}</td>'
             f"{_figure_cells(tensor.figures, scale)}</tr>"
         )
     yield "</tbody></table>"
@@ -180,10 +166,6 @@ def _missing(report: DiffReport) -> Iterator[str]:
         ("In both, not comparable", [f"{each.name}: {each.a} in A, {each.b} in B" for each in report.unlike]),
     ):
         if names:
-            yield f"<section><h2>{_shown(title)}</h2><details><summary>{count(len(names), 'tensor')}</summary><ul>"
-            yield from (f"<li>{_shown(name)}</li>" for name in names)
+            yield f"<section><h2>{shown(title)}</h2><details><summary>{count(len(names), 'tensor')}</summary><ul>"
+            yield from (f"<li>{shown(name)}</li>" for name in names)
             yield "</ul></details></section>"
-
-
-def _shown(text: str) -> str:
-    return escape(clean(text))

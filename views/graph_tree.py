@@ -8,14 +8,12 @@ from rich.text import Text
 
 from ..engine.units import format_bytes, format_count
 from .cycles import Cycle, fold_cycles
-from .layers import runs
 from .layout import Row, clean, heading, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..engine.graph import Program
-    from ..merge import MergePlan
     from .kinds import Kind
     from .layers import Made, Run
     from .legend import Legend
@@ -25,12 +23,11 @@ _NAMED = 3
 
 
 def graph_tree(
-    merge: MergePlan, kinds: Mapping[Program, Kind], legend: Legend, width: int | None, *, unfolded: bool
+    folded: Sequence[Run], kinds: Mapping[Program, Kind], legend: Legend, width: int | None, *, unfolded: bool
 ) -> list[Text]:
     """A line for each run of layers and what it is made from; ``unfolded`` has a line for each tensor too."""
     head = [Text(title, "bold") for title in ("tensors", "size", "ops", "from")]
-    rows = [Row(heading("graph"), head)]
-    folded = runs(merge, kinds)
+    rows = [Row(heading("output"), head)]
     parts = folded if unfolded else fold_cycles(folded, kinds)
     for part in parts:
         guide, below = ("└ ", "  ") if part is parts[-1] else ("├ ", "│ ")
@@ -41,7 +38,7 @@ def graph_tree(
                 rows += _run_rows(run, kinds, legend, below + inner[0], below + inner[1], unfolded=False)
         else:
             rows += _run_rows(part, kinds, legend, guide, below, unfolded=unfolded)
-    return table(rows, width, right=(0, 1), indent=0)
+    return table(rows, width, right=(0, 1), indent=0, optional=(2, 1, 0), least_label=20)
 
 
 def _run_rows(
@@ -102,7 +99,6 @@ def _split_up(ways: Mapping[Kind, list[Made]]) -> Iterator[Text]:
 
 def _each(run: Run, kinds: Mapping[Program, Kind]) -> Iterator[Text]:
     for layer in run.layers:
-        prefix = f"{layer.stack}.{layer.number}." if layer.stack is not None else ""
         for made in layer.tensors:
             shape, kind = str(list(made.island.spec.shape)), kinds[made.island.program]
-            yield Text.assemble(clean(prefix + made.name), (f"  {shape}  [{kind.number}]", "dim"))
+            yield Text.assemble(clean(layer.prefix + made.name), (f"  {shape}  [{kind.number}]", "dim"))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ..engine.graph import Island, Program
+    from ..engine.mapping import OutputTensor
     from ..merge import MergePlan
     from .kinds import Kind
 
@@ -20,10 +21,11 @@ _LISTED = 6
 
 @dataclass(frozen=True)
 class Made:
-    """One output tensor: its name, without the layer's prefix if it is in a layer, and how it is made."""
+    """One output tensor: its name, without the layer's prefix if it is in a layer, how it is made, and from what."""
 
     name: str
     island: Island
+    mapped: OutputTensor
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Layer:
     number: int
     tensors: tuple[Made, ...]
     given: tuple[tuple[str, int | None], ...]
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its tensors begin with in the output."""
+        return f"{self.stack}.{self.number}." if self.stack is not None else ""
 
     def likeness(self, kinds: Mapping[Program, Kind]) -> object:
         """What layers must share to be one line, but for which layers of the models they take."""
@@ -99,6 +106,14 @@ def runs(merge: MergePlan, kinds: Mapping[Program, Kind]) -> list[Run]:
     return [Run(tuple(layers)) for layers in found]
 
 
+def alone(merge: MergePlan, tensor_name: str) -> Run:
+    """One output tensor as a run of its own, under its whole name. KeyError if the merge does not write it."""
+    island = merge.plan.island_of(tensor_name)
+    mapped = next(tensor for tensor in merge.compiled.mapping.tensors if tensor.name == tensor_name)
+    made = Made(tensor_name, island, mapped)
+    return Run((_layer(None, 0, (made,), tuple(merge.compiled.mapping.stacks)),))
+
+
 def _continues(run: Sequence[Layer], layer: Layer, kinds: Mapping[Program, Kind]) -> bool:
     """Whether a layer goes on with a run: made alike, from the models' next layers or from the same again."""
     first = run[0]
@@ -112,9 +127,9 @@ def _layers(merge: MergePlan) -> Iterator[Layer]:
     islands = {name: island for island in merge.plan.graph.islands for name in island.outputs}
     stacks = tuple(merge.compiled.mapping.stacks)
     split = (_split(tensor.name, stacks) for tensor in merge.compiled.mapping.tensors)
-    made = zip(split, (islands[tensor.name] for tensor in merge.compiled.mapping.tensors), strict=True)
+    made = zip(split, merge.compiled.mapping.tensors, strict=True)
     for (stack, number), group in groupby(made, key=lambda each: each[0][:2]):
-        tensors = tuple(Made(name, island) for (_, _, name), island in group)
+        tensors = tuple(Made(name, islands[tensor.name], tensor) for (_, _, name), tensor in group)
         if stack is None and len(tensors) <= _LISTED:
             for tensor in tensors:
                 yield _layer(None, 0, (tensor,), stacks)

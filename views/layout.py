@@ -12,10 +12,11 @@ from ..engine.units import clean as clean
 from ..engine.units import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-_GAP = 2
+GAP = 2
 _LEAST_LABEL = 12
+_LEAST_WORDS = 16
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,20 @@ def wrap(text: str, width: int | None, *, indent: int = 0) -> list[str]:
     ) or [""]
 
 
-def table(rows: Sequence[Row], width: int | None, *, right: Iterable[int] = (), indent: int = 2) -> list[Text]:
-    """Rows as aligned lines. ``right`` are the cells that are aligned to the right; no line ends in spaces."""
+def table(
+    rows: Sequence[Row],
+    width: int | None,
+    *,
+    right: Iterable[int] = (),
+    indent: int = 2,
+    optional: Sequence[int] = (),
+    least_label: int = _LEAST_LABEL,
+) -> list[Text]:
+    """Rows as aligned lines. ``right`` are the cells that are aligned to the right; no line ends in spaces.
+
+    ``optional`` cells go, the first one first, where labels would have fewer than ``least_label`` columns. Labels are
+    shortened to fit, and a line that is too long all the same is cut.
+    """
     to_right = frozenset(right)
     columns = max((len(row.cells) for row in rows), default=0)
     widths = [
@@ -64,9 +77,16 @@ def table(rows: Sequence[Row], width: int | None, *, right: Iterable[int] = (), 
         for index in range(columns)
     ]
     first = max((row.guide.cell_len + row.label.cell_len for row in rows if row.cells), default=0)
+    kept = list(range(columns))
     if width is not None:
-        room = width - indent - sum(widths) - _GAP * columns
-        first = min(first, max(room, _LEAST_LABEL))
+
+        def room() -> int:
+            return width - indent - sum(widths[index] + GAP for index in kept)
+
+        for index in optional:
+            if room() < min(first, least_label):
+                kept.remove(index)
+        first = min(first, max(room(), _LEAST_LABEL))
     lines = []
     for row in rows:
         line = Text(" " * indent)
@@ -75,28 +95,61 @@ def table(rows: Sequence[Row], width: int | None, *, right: Iterable[int] = (), 
             line.append_text(row.label if width is None else shorten(row.label, width - line.cell_len))
             lines.append(line)
             continue
-        room = first - row.guide.cell_len
-        label = shorten(row.label, room)
+        space = first - row.guide.cell_len
+        label = shorten(row.label, space)
         line.append_text(label)
-        line.append(" " * (room - label.cell_len))
-        for index, cell in enumerate(row.cells):
+        line.append(" " * (space - label.cell_len))
+        for index in kept:
+            cell = row.cells[index]
             padding = " " * (widths[index] - cell.cell_len)
-            line.append(" " * _GAP + (padding if index in to_right else ""))
+            line.append(" " * GAP + (padding if index in to_right else ""))
             line.append_text(cell)
             line.append("" if index in to_right else padding)
         line.rstrip()
-        lines.append(line)
+        lines.append(line if width is None else cut(line, width))
     return lines
 
 
-def facts(pairs: Sequence[tuple[str, str]], width: int | None) -> list[Text]:
+def cut(text: Text, width: int) -> Text:
+    """At most ``width`` columns, by leaving out the end."""
+    if text.cell_len <= width:
+        return text
+    short = text.copy()
+    short.truncate(max(width - 1, 0))
+    return Text.assemble(short, "…")
+
+
+def beside(label: Text, picture: Text, words: str, width: int | None, *, first: int, columns: int) -> Iterator[Text]:
+    """A label in ``first`` columns, a picture in ``columns``, and words beside it that go on under themselves.
+
+    Without a picture the words have its place; where there is little room for them they stand below. At a hard space
+    words are not broken.
+    """
+    line = Text.assemble(label, " " * (first - label.cell_len))
+    at = first + GAP
+    if picture.cell_len:
+        line = Text.assemble(line, " " * GAP, picture)
+        at += columns + GAP
+        if width is not None and width - at < min(_LEAST_WORDS, len(words)):
+            line.rstrip()
+            yield cut(line, width)
+            line, at = Text(), first + GAP
+    for index, part in enumerate(wrap(words, None if width is None else max(width - at, 8))):
+        part = part.replace("\u00a0", " ")
+        whole = Text.assemble(line, " " * (at - line.cell_len), part) if index == 0 else Text(" " * at + part)
+        whole.rstrip()
+        yield whole
+
+
+def facts(pairs: Sequence[tuple[str, str]], width: int | None, *, style: str = "dim", indent: int = 2) -> list[Text]:
     """Names and values below each other; a long value goes on under itself."""
     first = max((len(name) for name, _ in pairs), default=0)
     lines = []
     for name, value in pairs:
-        room = None if width is None else max(width - first - 4, 20)
+        room = None if width is None else max(width - first - indent - GAP, 12)
         for index, part in enumerate(wrap(clean(value), room)):
-            lines.append(Text.assemble("  ", (f"{name if index == 0 else '':<{first}}", "dim"), "  ", part))
+            label = (f"{name if index == 0 else '':<{first}}", style)
+            lines.append(Text.assemble(" " * indent, label, " " * GAP, part))
     return lines
 
 

@@ -18,7 +18,7 @@ class Legend:
 
     def __init__(self, references: Iterable[str]) -> None:
         self._marks = {
-            reference: (_letter(index), _COLOURS[index % len(_COLOURS)]) for index, reference in enumerate(references)
+            reference: (letter(index), _COLOURS[index % len(_COLOURS)]) for index, reference in enumerate(references)
         }
 
     def mark(self, reference: str) -> Text:
@@ -26,13 +26,17 @@ class Legend:
         letter, colour = self._marks[reference]
         return Text(letter, f"bold {colour}")
 
+    def style(self, reference: str) -> str:
+        """A model's colour."""
+        return self._marks[reference][1]
+
     def marks(self, references: Iterable[str]) -> Text:
         """Several models' letters, in the legend's order: ``A B C``."""
         wanted = set(references)
         return Text(" ").join(self.mark(reference) for reference in self._marks if reference in wanted)
 
 
-def _letter(index: int) -> str:
+def letter(index: int) -> str:
     """A to Z, then AA, AB and so on."""
     higher, lower = divmod(index, len(ascii_uppercase))
-    return (_letter(higher - 1) if higher else "") + ascii_uppercase[lower]
+    return (letter(higher - 1) if higher else "") + ascii_uppercase[lower]

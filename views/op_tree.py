@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from rich.text import Text
 
 from ..engine.units import format_bytes, format_count
-from .layout import Row, clean, count, table
+from .layout import Row, clean, count, table, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..engine.graph import Island, Node
     from ..engine.plan import Plan
@@ -22,18 +22,44 @@ if TYPE_CHECKING:
 _SAID_ELSEWHERE = ("shape", "slot", "space")
 """Attributes that another column holds."""
 
+_BELOW = "↓"
+"""An input that stands below, where others of the same op stand elsewhere."""
 
-def op_tree(kind: Kind, island: Island, plan: Plan, legend: Legend, width: int | None) -> list[Text]:
-    """The ops of one tensor with shape, dtype, parameters and bytes; an op with several users is shown once.
+_TITLES = ("dtype", "space", "cut", "shape", "bytes")
+
+
+def op_tree(
+    kind: Kind, island: Island, plan: Plan, legend: Legend, width: int | None, *, full: bool = True
+) -> list[Text]:
+    """The ops of one tensor with dtype, space, locality, shape and bytes; an op with several users is shown once.
 
     Bytes are those of the whole tensor: what ``load`` reads and ``write`` writes; no other op's result is ever
-    held whole. Numbers that differ over the kind are shown as a range.
+    held whole. Numbers that differ over the kind are shown as a range, and a leaf of the output's own name has none.
+    Without ``full`` there are no casts, which the dtypes tell of, no shape where all are the same, and bytes only where
+    some move.
     """
-    head = Row(Text("op", "bold"), [Text(title, "bold") for title in ("dtype", "", "shape", "bytes")])
-    return [how_it_runs(island, plan), *table([head, *_rows(kind, island, legend)], width, right=(3,))]
+    steps = _steps(island, full=full)
+    shapes = len({step.node.spec.shape for step in steps}) > 1
+    kept = [title for title in _TITLES if full or title != "shape" or shapes]
+    head = Row(Text("op", "bold"), [Text(title, "bold") for title in kept])
+    rows = [_row(step, kind, island, legend, kept, full=full) for step in steps]
+    least = max(row.guide.cell_len + row.label.cell_len for row in rows)
+    lines = table(
+        [head, *rows],
+        width,
+        right=(len(kept) - 1,),
+        optional=[kept.index(title) for title in ("cut", "space", "shape") if title in kept],
+        least_label=min(least, 40),
+    )
+    how = wrap(how_it_runs(island, plan), None if width is None else width - 2) if full else []
+    return [*map(_dim, how), *lines]
 
 
-def how_it_runs(island: Island, plan: Plan) -> Text:
+def _dim(text: str) -> Text:
+    return Text.assemble("  ", (text, "dim"))
+
+
+def how_it_runs(island: Island, plan: Plan) -> str:
     """Passes, tiles and memory of one tensor's program."""
     program = plan.programs[island.program]
     last = len(program.passes) - 1
@@ -45,76 +71,118 @@ def how_it_runs(island: Island, plan: Plan) -> Text:
         how = f"panels of {count(tile_elements, 'element')}, {format_bytes(program.held_bytes)} for Gram matrices"
     else:
         how = f"tiles of {count(tile_elements, 'element')}, arena {format_bytes(program.arena_bytes)} a thread"
-    return Text(f"  {count(program.readings, 'pass', 'passes')}, {how}", "dim")
+    return f"{count(program.readings, 'pass', 'passes')}, {how}"
 
 
-def _rows(kind: Kind, island: Island, legend: Legend) -> Iterator[Row]:
-    nodes = island.program.nodes
-    index = {node: number for number, node in enumerate(nodes)}
-    users = Counter(source for node in nodes for source in node.inputs)
-    shared = [node for node in nodes if users[node] > 1]
-    names = {node: f"#{number}" for number, node in enumerate(shared, 1)}
-    shown: set[Node] = set()
-    # Iterative, as the depth of a graph is not bounded. Each entry: a node, and the guides before and below it.
-    pending: list[tuple[Node, str, str]] = [(island.program.root, "", "")]
+class _Step(NamedTuple):
+    """One line of a tree: guides before it, its number where several ops take it, and what it takes.
+
+    ``taken`` are its inputs: empty where they stand below, else the number of what stands elsewhere.
+    """
+
+    node: Node
+    guide: str
+    number: str
+    taken: tuple[str, ...]
+
+
+def _steps(island: Island, *, full: bool) -> list[_Step]:
+    """The ops as a tree in lines; an op is drawn where it is first taken."""
+
+    def below(node: Node) -> tuple[Node, ...]:
+        return node.inputs if full else tuple(map(_without_casts, node.inputs))
+
+    # The edge by which a node is first reached: there it is drawn. Iterative, as the depth of a graph is not bounded.
+    first: dict[Node, tuple[Node, int]] = {}
+    users: Counter[Node] = Counter()
+    root = island.program.root
+    pending = [(source, (root, index)) for index, source in enumerate(below(root))][::-1]
     while pending:
-        node, guide, below = pending.pop()
-        label = Text()
-        if node in names:
-            label.append(names[node] + " ", "dim")
-        label.append(node.op.name, "bold")
-        if node in shown:
-            label.append(", as above", "dim")
-            yield Row(label, [Text(), Text(), Text(), Text()], Text(guide, "dim"))
-            continue
-        shown.add(node)
-        label.append_text(_parameters(kind, index[node], node))
-        label.append_text(_leaf(node, island, legend))
-        spec = node.spec
-        yield Row(
-            label,
-            [
-                Text(str(spec.dtype).removeprefix("torch.")),
-                Text(spec.space, "dim"),
-                Text(str(list(spec.shape))),
-                Text(format_bytes(spec.size_bytes), "" if node.op.kernel is None else "dim"),
-            ],
-            Text(guide, "dim"),
-        )
-        pending += reversed(_below(node.inputs, below))
+        node, edge = pending.pop()
+        users[node] += 1
+        if node not in first:
+            first[node] = edge
+            pending += [(source, (node, index)) for index, source in enumerate(below(node))][::-1]
+    shared = (node for node in first if users[node] > 1)
+    return _with_guides(root, below, first, {node: f"#{number}" for number, node in enumerate(shared, 1)})
 
 
-def _below(inputs: Sequence[Node], guide: str) -> list[tuple[Node, str, str]]:
-    """An op's inputs with their guides. An only input stands right below, so that chains do not drift."""
-    if len(inputs) == 1:
-        return [(inputs[0], guide, guide)]
-    branches = [(source, guide + "├ ", guide + "│ ") for source in inputs[:-1]]
-    return branches + [(source, guide + "└ ", guide + "  ") for source in inputs[-1:]]
+def _with_guides(
+    root: Node,
+    below: Callable[[Node], tuple[Node, ...]],
+    first: Mapping[Node, tuple[Node, int]],
+    numbers: Mapping[Node, str],
+) -> list[_Step]:
+    """The lines, with branches to those inputs that are drawn below. An only branch does not drift to the right."""
+    steps: list[_Step] = []
+    pending = [(root, "", "")]
+    while pending:
+        node, guide, under = pending.pop()
+        inputs = below(node)
+        drawn = [source for index, source in enumerate(inputs) if first[source] == (node, index)]
+        elsewhere = [first[source] != (node, index) for index, source in enumerate(inputs)]
+        taken = tuple(numbers[source] if away else "" for source, away in zip(inputs, elsewhere, strict=True))
+        steps.append(_Step(node, guide, numbers.get(node, ""), taken if any(taken) else ()))
+        if len(drawn) == 1:
+            pending.append((drawn[0], under, under))
+        else:
+            branches = [(source, under + "├ ", under + "│ ") for source in drawn[:-1]]
+            branches += [(source, under + "└ ", under + "  ") for source in drawn[-1:]]
+            pending += reversed(branches)
+    return steps
+
+
+def _without_casts(node: Node) -> Node:
+    while node.op.name == "cast":
+        (node,) = node.inputs
+    return node
+
+
+def _row(step: _Step, kind: Kind, island: Island, legend: Legend, kept: Sequence[str], *, full: bool) -> Row:
+    node, spec = step.node, step.node.spec
+    moves = node.op.kernel is None
+    label = Text()
+    if step.number:
+        label.append(step.number + " ", "dim")
+    label.append(node.op.name, "bold")
+    if step.taken:
+        label.append(f"({', '.join(number or _BELOW for number in step.taken)})", "dim")
+    label.append_text(_parameters(kind, island.program.nodes.index(node), node))
+    label.append_text(_leaf(node, island, legend))
+    cells = {
+        "dtype": Text(str(spec.dtype).removeprefix("torch.")),
+        "space": Text(spec.space, "dim"),
+        "cut": Text("" if moves else node.op.locality, "dim"),
+        "shape": Text(str(list(spec.shape))),
+        "bytes": Text(format_bytes(spec.size_bytes) if full or moves else "", "" if moves else "dim"),
+    }
+    return Row(label, [cells[title] for title in kept], Text(step.guide, "dim"))
 
 
 def _leaf(node: Node, island: Island, legend: Legend) -> Text:
     if not node.slots:
-        return Text(f" ({node.op.locality})" if node.op.locality != "element" else "", "dim")
+        return Text()
     marks = [part for slot in node.slots for part in (" ", legend.mark(island.leaves[slot].model))]
-    return Text.assemble(*marks, " ", clean(island.leaves[node.slots[0]].name))
+    name = island.leaves[node.slots[0]].name
+    return Text.assemble(*marks, f" {clean(name)}" if name != island.name else "")
 
 
 def _parameters(kind: Kind, node_index: int, node: Node) -> Text:
     if node.op.kernel is None:
         return Text()  # a load's are the columns
     parts = [
-        f" {name}={_range(kind.values(node_index, name))}"
+        f" {name}={range_text(kind.values(node_index, name))}"
         for name, value in node.attrs
         if name not in _SAID_ELSEWHERE and not isinstance(value, torch.dtype)
     ]
     return Text("".join(parts))
 
 
-def _range(values: Sequence[object]) -> str:
+def range_text(values: Sequence[object]) -> str:
     """A value, or from the least to the largest of several; of lists, each place on its own."""
     if isinstance(values[0], tuple):
         places = zip(*(value for value in values if isinstance(value, tuple)), strict=True)
-        return "(" + ", ".join(_range(place) for place in places) + ")"
+        return "(" + ", ".join(range_text(place) for place in places) + ")"
     numbers = sorted({value for value in values if isinstance(value, (int, float))})
     if not numbers or isinstance(values[0], bool):
         return clean(str(values[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,17 +12,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def check_page(path: Path, *, inputs: Iterable[str] = ()) -> None:
+def check_page(path: Path, *, inputs: Iterable[str] = (), out: Path | None = None) -> None:
     """See, before there is anything to write, that a page can go there.
 
-    Raises UsageError for a folder, for a place without one, and for a folder of an input: these are only read.
+    Raises UsageError for a folder, for a place without one, for the folder of an input, which is only read, and for
+    ``out``, which holds a model and nothing else.
     """
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be a file: {error.args[-1]}") from None
+    if is_folder:
         raise UsageError(f"{path}: is a folder; name the file that the page goes to")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}")
-    if path.parent.resolve() in [Path(folder).resolve() for folder in inputs]:
-        raise UsageError(f"{path}: {path.parent} is a model that is compared; put the page somewhere else")
+    folder = path.parent.resolve()
+    if folder in [Path(each).resolve() for each in inputs]:
+        raise UsageError(f"{path}: {path.parent} is a model that is only read; put the page somewhere else")
+    if out is not None and folder == out.resolve():
+        raise UsageError(f"{path}: {path.parent} is where the model goes; put the page somewhere else")
 
 
 def write_page(path: Path, lines: Iterable[str]) -> None:
@@ -33,3 +42,6 @@ def write_page(path: Path, lines: Iterable[str]) -> None:
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A plan's models, and what it reads, writes and needs."""
+"""A plan's models and what differs between them, and what the plan reads, writes and needs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ..engine.units import format_bytes, format_count, format_seconds
-from .layout import Row, clean, count, facts, table
+from .layout import GAP, Row, beside, clean, count, facts, table
+from .memory_chart import memory_chart
+from .model_differences import differences, dtypes
 
 if TYPE_CHECKING:
-    from ..engine.model import Model
+    from collections.abc import Iterator
+
     from ..merge import MergePlan
     from .legend import Legend
 
+_MOST_DIFFERENCES = 4
+"""Differences of a model that are named without -v."""
+
 
 def models(merge: MergePlan, legend: Legend, width: int | None, *, verbose: bool) -> list[Text]:
-    """A line a model: the letter that stands for it in the graph, layers, tensors, size, dtypes."""
+    """A line a model: the letter that stands for it in the graph, layers, tensors, size, dtypes; what differs below."""
     titles = [Text(title, "bold") for title in ("layers", "tensors", "size", "dtype", "")]
     marks = [legend.mark(str(ref)) for ref in merge.models]
     indent = max(mark.cell_len for mark in marks) + 1
-    rows = [Row(Text("model", "bold"), titles, Text(" " * indent))]
+    rows = [Row(Text("models"[indent + 2 :], "bold"), titles, Text("models"[: indent + 2], "bold"))]
     for mark, (ref, model) in zip(marks, merge.models.items(), strict=True):
         cells = [
             Text(str(model.layers)),
@@ -29,54 +35,68 @@ def models(merge: MergePlan, legend: Legend, width: int | None, *, verbose: bool
             Text(" ".join(dtypes(model))),
             Text("base" if ref == merge.recipe.base_model else ""),
         ]
-        mark.pad_right(indent - mark.cell_len)
-        rows.append(Row(Text(clean(str(ref))), cells, mark))
+        guide = Text.assemble("  ", mark, " " * (indent - mark.cell_len))
+        rows.append(Row(Text(clean(str(ref))), cells, guide))
         if verbose and str(ref) != model.folder:
-            rows.append(Row(Text(clean(model.folder), "dim"), (), Text(" " * indent)))
-    return table(rows, width, right=(0, 1, 2))
+            rows.append(Row(Text(clean(model.folder), "dim"), (), Text(" " * (indent + 2))))
+    lines = table(rows, width, right=(0, 1, 2), indent=0, optional=(1, 0), least_label=30)
+    return [*lines, *_differences(merge, legend, width, verbose=verbose)]
 
 
-def dtypes(model: Model) -> list[str]:
-    """The dtypes a model's tensors have."""
-    return sorted({str(tensor.spec.dtype).removeprefix("torch.") for tensor in model.tensors.values()})
+def _differences(merge: MergePlan, legend: Legend, width: int | None, *, verbose: bool) -> Iterator[Text]:
+    first, *others = merge.models.items()
+    if not others:
+        return
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for ref, model in others:
+        groups.setdefault(tuple(differences(model, first[1])), []).append(str(ref))
+    for found, references in groups.items():
+        mark = Text.assemble("  ", legend.marks(references))
+        shown = found if verbose else found[:_MOST_DIFFERENCES]
+        more = f"and {count(len(found) - len(shown), 'more difference')} (-v)" if len(found) > len(shown) else ""
+        words = "; ".join([*shown, *([more] if more else [])]) or "identical headers and config"
+        yield from beside(mark, Text(), words, width, first=mark.cell_len - 1, columns=0)
 
 
-def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose: bool) -> list[Text]:
+def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose: bool) -> Iterator[Text]:
     """What is read and written, how often, and the disk and memory it takes."""
     plan = merge.plan
     least, largest = (format_bytes(pick(shard.size_bytes for shard in merge.shards)) for pick in (min, max))
-    sizes = largest if len(merge.shards) == 1 else f"{least} to {largest}"
+    sizes = f"a shard of {largest}" if len(merge.shards) == 1 else f"{len(merge.shards)} shards of {least} to {largest}"
     lacking = "" if merge.disk_needed_bytes <= free_disk_bytes else ": too little"
+    reached = " (while planning)" if plan.predicted_peak_bytes == plan.peak_so_far_bytes else ""
     pairs = [
-        ("output", _output(merge)),
         ("read", f"{format_bytes(plan.bytes_read)}, at most {count(plan.passes, 'pass', 'passes')} over a tensor"),
-        ("write", f"{format_bytes(plan.bytes_written)}, {count(merge.tensors, 'tensor')}"),
-        ("shards", f"{len(merge.shards)}, {sizes}"),
-        ("disk", f"{format_bytes(merge.disk_needed_bytes)} needed, {format_bytes(free_disk_bytes)} free{lacking}"),
-        ("memory", f"peak {format_bytes(plan.predicted_peak_bytes)} of {format_bytes(plan.budget_bytes)} allowed"),
-        ("", _memory(merge)),
-        ("", f"the least that works is {format_bytes(plan.minimum_bytes)}"),
-        *(("" if index else "device", line) for index, line in enumerate(_devices(merge))),
-        ("time", f"about {format_seconds(merge.predicted_seconds)} on a machine like the one that was measured"),
-        ("seed", str(plan.seed)),
+        ("write", f"{format_bytes(plan.bytes_written)}, {count(merge.tensors, 'tensor')} in {sizes}"),
     ]
     if verbose:
-        shards = [
-            f"{shard.file_name}: {count(len(shard.offsets_bytes), 'tensor')}, {format_bytes(shard.size_bytes)}"
+        pairs += [
+            ("", f"{shard.file_name}: {count(len(shard.offsets_bytes), 'tensor')}, {format_bytes(shard.size_bytes)}")
             for shard in merge.shards
         ]
-        pairs[4:4] = [("", shard) for shard in shards]
-    return facts(pairs, width)
+    pairs += [
+        ("disk", f"{format_bytes(merge.disk_needed_bytes)} needed, {format_bytes(free_disk_bytes)} free{lacking}"),
+        ("time", f"about {format_seconds(merge.predicted_seconds)} on a machine like the one that was measured"),
+        (
+            "memory",
+            f"peak {format_bytes(plan.predicted_peak_bytes)}{reached} of {format_bytes(plan.budget_bytes)} allowed; "
+            f"the least that works is {format_bytes(plan.minimum_bytes)}",
+        ),
+    ]
+    pairs += [("" if index else "device", line) for index, line in enumerate(_devices(merge))]
+    yield from facts(pairs, width, style="bold", indent=0)
+    yield from memory_chart(plan, width, first=GAP + max(len(name) for name, _ in pairs))
 
 
-def _output(merge: MergePlan) -> str:
+def output_words(merge: MergePlan) -> str:
+    """The output in a few words: layers, dtypes, and the seed where something is random."""
     found = []
     for prefix, stack in merge.compiled.mapping.stacks.items():
-        layers = count(len(stack.source_layers), "layer")
         now = "" if len(stack.source_layers) == stack.donor_layers else f" (from {stack.donor_layers})"
-        found.append(f"{prefix} {layers}{now}")
+        found.append(f"{count(len(stack.source_layers), 'layer')}{now} in {clean(prefix)}")
     written = sorted({str(island.spec.dtype).removeprefix("torch.") for island in merge.plan.graph.islands})
-    return ", ".join([*found, *written])
+    seed = [f"seed {merge.plan.seed}"] if any(each.site_dependent for each in merge.plan.graph.programs) else []
+    return ", ".join([*found, *written, *seed])
 
 
 def _devices(merge: MergePlan) -> list[str]:
@@ -87,14 +107,3 @@ def _devices(merge: MergePlan) -> list[str]:
         *(clean(reason) for reason in placement.reasons),
         *(f"{device.name} peak {format_bytes(peak)} of {format_bytes(device.free_bytes)}" for device, peak in peaks),
     ]
-
-
-def _memory(merge: MergePlan) -> str:
-    plan = merge.plan
-    whole = any(each.wholes for program in plan.programs.values() for each in program.passes)
-    kept = "Gram matrices and their decomposition" if whole else "reductions"
-    states = f" + {format_bytes(plan.state_bytes)} for {kept}" if plan.state_bytes else ""
-    return (
-        f"{format_bytes(plan.reserved_bytes)} in use now + {count(plan.workers, 'worker')} × "
-        f"{format_bytes(plan.arena_bytes)}{states} + {format_bytes(plan.slack_bytes)} slack"
-    )

@@ -1,0 +1,79 @@
+"""A headless browser for the pages: Chromium where there is one, and pages that note everything they should not do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+WIDE, PHONE = (1280, 800), (390, 844)
+
+
+@contextmanager
+def started_browser() -> Iterator[Any]:
+    """A browser; skips the tests, with the reason, where there is none. PLAIT_CHROMIUM names another one."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: no browser to look with"
+    )
+    found = os.environ.get("PLAIT_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine: PLAIT_CHROMIUM may name one")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=found, args=list(_QUIET))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def opened(browser: Any, path: Path, size: tuple[int, int] = WIDE, **settings: Any) -> Iterator[Any]:
+    """A page of its own for a file. In the end it must have fetched nothing else and have had nothing to complain of.
+
+    ``settings`` are those of a playwright context: ``color_scheme``, ``has_touch`` and so on.
+    """
+    asked: list[str] = []
+    complaints: list[str] = []
+    width, height = size
+    context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce", **settings)
+    try:
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(path.as_uri())
+        yield page
+        assert asked == [path.as_uri()]
+        assert complaints == []
+    finally:
+        context.close()
+
+
+def violations(page: Any) -> list[str]:
+    """What axe-core calls a serious or critical fault of accessibility in the page as it stands."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    found = axe.Axe().run(page).response["violations"]
+    return [
+        f"{each['id']} ({each['impact']}): {node['html'][:200]} {node['failureSummary'][:300]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"][:3]
+    ]

@@ -124,7 +124,7 @@ def run(
     if as_json:
         _print_json(result_view.as_json(result))
     elif not quiet:
-        result_view.show(result, verbose=verbose)
+        result_view.show(result, against=merge.donor.folder, verbose=verbose)
     if result.verification is not None and not result.verification.ok:
         from .views.verify import failure
 

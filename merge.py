@@ -14,7 +14,7 @@ from .engine.compile import Compiled, names_by_model
 from .engine.errors import InputError
 from .engine.mapping import donor_of
 from .engine.rates import RATES
-from .engine.time_model import predicted_seconds
+from .engine.time_model import predicted_seconds, program_seconds
 from .engine.units import format_bytes, format_names, format_seconds
 from .graphs import write_graph
 from .loaders.card import CardFacts
@@ -26,13 +26,14 @@ from .loaders.side_files import SideFiles, side_files
 from .merge_result import MergeResult as MergeResult
 from .running import run_merge
 from .version import VERSION
+from .watching import callback_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import networkx as nx
 
-    from .engine.graph import Node
+    from .engine.graph import Node, Program
     from .engine.methoddef import MethodDef
     from .engine.model import Model
     from .engine.plan import Plan
@@ -64,6 +65,11 @@ class MergePlan:
     def predicted_seconds(self) -> float:
         """About how long a run takes, by what a machine is taken to do in a second; see engine.time_model."""
         return predicted_seconds(self.plan, self.rates)
+
+    @cached_property
+    def program_seconds(self) -> Mapping[Program, float]:
+        """The part of it that one tensor of a program takes, by the graph's program."""
+        return program_seconds(self.plan, self.rates)
 
     @property
     def donor(self) -> Model:
@@ -168,27 +174,29 @@ class MergePlan:
         allow_nonfinite: bool = False,
         verify: bool = False,
         profile: bool = False,
-        progress: Callback | None = None,
+        progress: Callback | bool | None = None,
     ) -> MergeResult:
         """Carry out the plan into a folder.
 
         With ``resume``, an interrupted run goes on where there is one, to the same bytes. With ``allow_nonfinite``,
         NaN and infinity that arithmetic reads are a warning and no InputError. With ``verify``, the written folder is
         read back and checked, the manifest gets the sha256 of its shards, and the result has the report. With
-        ``profile``, the result says where the time went, and the folder gets a trace.
+        ``profile``, the result says where the time went, and the folder gets a trace. ``progress`` is called a few
+        times a second with an engine.progress.Progress; True shows it as the command line does, or as a notebook can.
         Raises UsageError (the folder), InputError, OutputError, or Interrupted, a KeyboardInterrupt, once all workers
         ended; their ``kept_share`` is the part of the output that ``resume`` goes on from.
         """
-        return run_merge(
-            self,
-            Path(out),
-            overwrite=overwrite,
-            resume=resume,
-            allow_nonfinite=allow_nonfinite,
-            verify=verify,
-            profile=profile,
-            progress=progress,
-        )
+        with callback_of(progress, self.plan.budget_bytes) as callback:
+            return run_merge(
+                self,
+                Path(out),
+                overwrite=overwrite,
+                resume=resume,
+                allow_nonfinite=allow_nonfinite,
+                verify=verify,
+                profile=profile,
+                progress=callback,
+            )
 
     @cached_property
     def side_files(self) -> SideFiles:

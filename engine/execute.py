@@ -164,21 +164,22 @@ class Run:
                 self.fail(error)
 
     def work(self) -> None:
-        """What each thread does: tile after tile until nothing is left."""
+        """What a thread does: tile after tile until nothing is left."""
         try:
             # What is not finite is found where it is written; numpy has nothing to say about it.
             with torch.inference_mode(), np.errstate(all="ignore"):
                 one_torch_thread()
                 with closing(self._make_worker(self)) as worker:
                     while (task := worker.take()) is not None:
-                        started = time.perf_counter()
+                        self.forecast.begin(id(worker), (started := time.perf_counter()) - self._started)
                         overflowed = worker.run(task)
                         ran = time.perf_counter()
                         if self.recorder is not None and task.island.in_last_pass:
                             self.recorder.finished(task.island.position, task.tile, overflowed)
-                        self.forecast.tile(task.island.plan, task.pass_index, task.tile.elements, ran - started)
+                        plan, elements = task.island.plan, task.tile.elements
+                        self.forecast.tile(id(worker), plan, task.pass_index, elements, ran - started)
                         if worker.done(task):
-                            self.forecast.ended(task.island.plan, task.pass_index, time.perf_counter() - ran)
+                            self.forecast.ended(plan, task.pass_index, time.perf_counter() - ran)
         except BaseException as error:  # whatever it is, the caller has to see it
             self.fail(error)
         finally:

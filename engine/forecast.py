@@ -6,6 +6,7 @@ of work. One that has not begun goes by those made of the same ops, and by the w
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,27 +24,45 @@ if TYPE_CHECKING:
 _PRIOR_SHARE = 0.01
 """A part's own speed counts as much as that of its like once this share of it is done."""
 
+_LATELY_SHARE = 0.15
+"""How much of a part its speed is taken from, the last of it: more is steadier, less follows a change sooner."""
+
 
 @dataclass(slots=True)
 class _Part:
-    """Tiles of one pass of one program, or its ends, over all tensors: seconds predicted, done and measured."""
+    """Tiles of one pass of one program, or its ends, over all tensors: seconds predicted, done and measured.
+
+    ``weight`` is what was done lately, predicted, and ``measured`` what that took: a disk or a machine that others use,
+    too, changes its speed on the way.
+    """
 
     total: float = 0.0
     done: float = 0.0
+    weight: float = 0.0
     measured: float = 0.0
 
     def add(self, predicted: float, measured: float) -> None:
+        """Take a tile or an end; earlier ones count less from then on."""
         self.done += predicted
-        self.measured += measured
+        kept = math.exp(-predicted / (self.total * _LATELY_SHARE)) if self.total > 0.0 else 0.0
+        self.weight = self.weight * kept + predicted
+        self.measured = self.measured * kept + measured
 
-    def speed(self, prior: float, prior_total: float) -> float:
+    def join(self, other: _Part) -> None:
+        """Take what another one knows."""
+        self.total += other.total
+        self.weight += other.weight
+        self.measured += other.measured
+
+    def speed(self, prior: float) -> float:
         """Seconds measured for each that was predicted, as far as that is known."""
-        weight = prior_total * _PRIOR_SHARE
-        known = self.done + weight
-        return (self.measured + prior * weight) / known if known > 0.0 else prior
+        doubt = self.total * _PRIOR_SHARE
+        known = self.weight + doubt
+        return (self.measured + prior * doubt) / known if known > 0.0 else prior
 
     @property
     def left(self) -> float:
+        """Seconds predicted for what is not done."""
         return max(self.total - self.done, 0.0)
 
 
@@ -59,7 +78,7 @@ class _PassParts:
 
 
 class Forecast:
-    """Follows a run. `tile` and `ended` may be called from several threads.
+    """Follows a run. `begin`, `tile` and `ended` may be called from several threads, ``worker`` is anything of its own.
 
     ``left`` has, for the tensors that an earlier run began, what it did not write.
     """
@@ -85,10 +104,17 @@ class Forecast:
                 parts.ends.total += parts.end_seconds
         self.total_seconds = sum(parts.tiles.total + parts.ends.total for parts in self._passes.values())
         self.busy_seconds = 0.0
+        self._begun: dict[int, float] = {}
 
-    def tile(self, program: ProgramPlan, pass_index: int, elements: int, seconds: float) -> None:
+    def begin(self, worker: int, at_seconds: float) -> None:
+        """A worker begins a tile, so many seconds after the run began."""
+        with self._lock:
+            self._begun[worker] = at_seconds
+
+    def tile(self, worker: int, program: ProgramPlan, pass_index: int, elements: int, seconds: float) -> None:
         """A worker took so many seconds for a tile."""
         with self._lock:
+            self._begun.pop(worker, None)
             self.busy_seconds += seconds
             parts = self._passes.get((id(program), pass_index))
             if parts is not None:
@@ -118,19 +144,19 @@ class Forecast:
         groups: dict[str, _Part] = {}
         for each in self._passes.values():
             for part, group in ((each.tiles, each.group), (each.ends, f"{each.group} end")):
-                for total in (whole, groups.setdefault(group, _Part())):
-                    total.total += part.total
-                    total.add(part.done, part.measured)
-        if whole.done <= 0.0 or whole.measured <= 0.0 or elapsed_seconds <= 0.0:
+                whole.join(part)
+                groups.setdefault(group, _Part()).join(part)
+        if whole.weight <= 0.0 or whole.measured <= 0.0 or elapsed_seconds <= 0.0:
             return None
-        speed = whole.measured / whole.done
+        speed = whole.measured / whole.weight
         left = 0.0
         for each in self._passes.values():
             for part, group in ((each.tiles, each.group), (each.ends, f"{each.group} end")):
-                like = groups[group].speed(speed, groups[group].total)
-                left += part.left * part.speed(like, part.total)
-        busy_workers = min(self.busy_seconds / elapsed_seconds, float(self._workers))
-        return left / busy_workers
+                left += part.left * part.speed(groups[group].speed(speed))
+        # Tiles under way are not counted yet, and a good part of a short run.
+        under_way = sum(max(elapsed_seconds - began, 0.0) for began in self._begun.values())
+        busy_workers = min((self.busy_seconds + under_way) / elapsed_seconds, float(self._workers))
+        return max(left - under_way, 0.0) / busy_workers
 
     def _all(self) -> Sequence[_Part]:
         return [part for parts in self._passes.values() for part in (parts.tiles, parts.ends)]

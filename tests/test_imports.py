@@ -34,7 +34,7 @@ OPS_MAY_IMPORT = frozenset({"errors", "graph", "methoddef", "opdef", "panels", "
 LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "rates", "recipe", "suggest", "units", "vocabulary"})
 VIEWS_MAY_IMPORT = DEFINITIONS | {"mapping", "plan", "profile", "progress", "reading", "simulate", "tiling"}
 VIEWS_MAY_IMPORT |= {"time_model", "trial"}
-"""A merge's map, its plan, its replay, its time and its profile, how far a run is, a method's cost."""
+"""A merge's map, its plan and its replay, how far a run is and what it took, a method's cost."""
 
 LIBRARIES = {
     # What a room needs beyond Python itself, torch and numpy. Formats belong to loaders, the screen to views.

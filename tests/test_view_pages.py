@@ -5,10 +5,9 @@ from __future__ import annotations
 from checkpoints import Shape, write_family
 from plait import ops as _registered
 from plait.engine.methoddef import methods as all_methods
-from plait.engine.progress import Progress
 from plait.engine.trial import try_out
 from plait.loaders.checkpoint import open_model
-from plait.views import inspect, methods, progress
+from plait.views import inspect, methods
 from plait.views.layout import Row, clean, shorten, table, wrap
 from rich.text import Text
 
@@ -36,29 +35,6 @@ def test_a_model_is_shown_with_what_its_headers_say(tmp_path) -> None:
     assert "512 rows" in text
     assert all(name in text for name in model.tensors)
     assert inspect.as_json(model)["bytes"] == model.size_bytes
-
-
-def test_progress_piped_is_a_line_every_few_seconds(capsys) -> None:
-    with progress.RunProgress(400 << 20, lambda: 300 << 20, enabled=True) as shown:
-        for second in range(12):
-            shown(Progress(second << 20, 0, 100 << 20, second, 100, float(second)))
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
-    assert "5.00 MiB of 100 MiB at 1.00 MiB/s" in lines[0]
-    assert "1 min 35 s left" in lines[0]
-    assert "memory 300 MiB of 400 MiB" in lines[0]
-
-
-def test_quiet_progress_says_nothing(capsys) -> None:
-    with progress.RunProgress(400 << 20, lambda: 300 << 20, enabled=False) as shown:
-        shown(Progress(1, 0, 100, 1, 100, 60.0))
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
-
-
-def test_time_left_is_not_guessed_from_the_first_moment() -> None:
-    assert "not known" in progress.time_left(Progress(1, 0, 100, 0, 1, 0.1), 10.0)
-    assert progress.time_left(Progress(50, 0, 100, 0, 1, 5.0), 10.0) == "5.0 s left"
 
 
 def test_a_name_is_shortened_in_the_middle() -> None:

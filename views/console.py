@@ -78,14 +78,20 @@ def print_lines(console: Console, lines: Iterable[Text]) -> None:
 
     Where one of the letters that pages draw with cannot be shown, none is: a picture and its legend stay alike.
     """
-    plain = console.legacy_windows or not _can_show(console, _DRAWN_WITH)
+    plain = console.legacy_windows or showable(console, _DRAWN_WITH) != _DRAWN_WITH
     for line in lines:
-        if plain:
-            line.plain = line.plain.translate(_PLAIN_LETTERS)
-        if not _can_show(console, line.plain):
-            line.plain = line.plain.encode(console.encoding, "replace").decode(console.encoding)
+        line.plain = showable(console, line.plain.translate(_PLAIN_LETTERS) if plain else line.plain)
         # Soft wrapping is rich's word for leaving lines alone.
         console.print(line, soft_wrap=True)
+
+
+def showable(console: Console, text: str) -> str:
+    """A text in letters that a console has, as many as before."""
+    try:
+        text.encode(console.encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAIN_LETTERS).encode(console.encoding, "replace").decode()
+    return text
 
 
 def warn(console: Console, text: str) -> None:
@@ -98,14 +104,6 @@ def warning(text: str, width: int | None) -> list[Text]:
     first, *rest = wrap(f"warning: {clean(text)}", width, indent=2)
     label, said = first[:8], first[8:]
     return [Text.assemble((label, "yellow"), said), *map(Text, rest)]
-
-
-def _can_show(console: Console, text: str) -> bool:
-    try:
-        text.encode(console.encoding)
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _console(*, stderr: bool) -> Console:

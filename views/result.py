@@ -53,18 +53,18 @@ def as_json(result: MergeResult) -> dict[str, object]:
     return fields | ({"verification": report_as_json(result.verification)} if result.verification else {})
 
 
-def show(result: MergeResult, *, verbose: bool = False) -> None:
-    """Say what was done."""
+def show(result: MergeResult, *, against: str | None = None, verbose: bool = False) -> None:
+    """Say what was done, and how to compare it with ``against``, a model folder."""
     console = output()
     width = width_of(console)
-    print_lines(console, page(result, width))
+    print_lines(console, page(result, width, against=against))
     if result.verification is not None:
         print_lines(console, report_page(result.verification, width, verbose=verbose))
     if result.profile is not None:
         print_lines(console, profile_page(result.profile, width, verbose=verbose))
 
 
-def page(result: MergeResult, width: int | None) -> Iterator[Text]:
+def page(result: MergeResult, width: int | None, *, against: str | None = None) -> Iterator[Text]:
     """What was read and written, what it took beside what was predicted, and what to do with it."""
     tensors, out = count(result.tensors, "tensor"), clean(result.output)
     went_on = ", going on with an interrupted run" if result.resumed else ""
@@ -79,17 +79,21 @@ def page(result: MergeResult, width: int | None) -> Iterator[Text]:
             ("memory", _beside(result.measured_peak_bytes, result.predicted_peak_bytes, "at peak", format_bytes)),
             ("seed", str(result.seed)),
             ("device", f"{result.device}, {count(result.workers, 'worker')}"),
-            *([("warnings", f"{len(result.warnings)}, above and in plait run --json")] if result.warnings else []),
+            *([("warnings", f"{len(result.warnings)}, printed above")] if result.warnings else []),
             ("card", f"{result.output}/README.md"),
             ("record", f"{result.output}/plait-manifest.json"),
+            *_next(result, against),
         ],
         width,
     )
-    folder = shlex.quote(result.output)
-    if result.verification is None:
-        yield Text.assemble(
-            ("  next  ", "dim"), (f"plait verify {folder}", "bold"), ("  every value, once more", "dim")
-        )
+
+
+def _next(result: MergeResult, against: str | None) -> list[tuple[str, str]]:
+    """What one may want to do now; a name that a shell would take apart is quoted."""
+    out = shlex.quote(result.output)
+    verify = [f"plait verify {out}"] if result.verification is None else []
+    diff = [f"plait diff {shlex.quote(against)} {out}"] if against is not None else []
+    return [("" if index else "next", command) for index, command in enumerate([*verify, *diff])]
 
 
 def _time(result: MergeResult) -> str:

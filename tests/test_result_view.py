@@ -1,0 +1,76 @@
+"""The summary after a run: what it did beside what was predicted, in 80 columns and in one line each when piped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from plait.merge_result import MergeResult
+from plait.views import result as view
+
+RESULT = MergeResult(
+    output="out/my model",
+    recipe_sha256="0" * 64,
+    seed=3,
+    device="cpu",
+    workers=2,
+    tensors=290,
+    bytes_read=3 << 30,
+    bytes_written=1 << 30,
+    passes=3,
+    predicted_peak_bytes=300 << 20,
+    measured_peak_bytes=290 << 20,
+    reserved_bytes=250 << 20,
+    predicted_seconds=16.0,
+    seconds=20.0,
+    resumed=False,
+    shards=({"name": "model.safetensors", "bytes": 1 << 30, "tensors": 290},),
+    warnings=(),
+)
+
+
+def lines_of(result: MergeResult, width: int | None = 80) -> list[str]:
+    return [line.plain for line in view.page(result, width, against="models/base")]
+
+
+def test_a_run_is_told_beside_its_predictions() -> None:
+    text = "\n".join(lines_of(RESULT))
+    assert (
+        text
+        == """\
+merged 290 tensors into out/my model
+  read     3.00 GiB, at most 3 passes over a tensor
+  written  1.00 GiB, 1 shard
+  time     20.0 s, 16.0 s predicted, 205 MiB/s
+  memory   290 MiB at peak, 300 MiB predicted
+  seed     3
+  device   cpu, 2 workers
+  card     out/my model/README.md
+  record   out/my model/plait-manifest.json
+  next     plait verify 'out/my model'
+           plait diff models/base 'out/my model'"""
+    )
+
+
+def test_warnings_are_folded_into_their_number() -> None:
+    text = "\n".join(lines_of(replace(RESULT, warnings=("a long warning", "another"))))
+    assert "warnings  2, printed above" in text
+    assert "a long warning" not in text
+
+
+def test_a_run_that_went_on_is_not_held_to_the_time_of_a_whole_one() -> None:
+    text = "\n".join(lines_of(replace(RESULT, resumed=True)))
+    assert "going on with an interrupted run" in text
+    assert "16.0 s" not in text
+    assert "300 MiB predicted" in text
+
+
+@pytest.mark.parametrize("width", [80, 60, None])
+def test_lines_fit(width: int | None) -> None:
+    lines = lines_of(replace(RESULT, output="out"), width)
+    assert all(len(line) <= (width or 1000) for line in lines)
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_nothing_is_divided_by_a_run_of_no_time() -> None:
+    assert "0.0 s" in "\n".join(lines_of(replace(RESULT, seconds=0.0)))

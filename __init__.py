@@ -8,18 +8,33 @@ if TYPE_CHECKING:
     from .api import MergePlan, MergeResult, plan
     from .comparison import diff
     from .diff_report import DiffReport
+    from .reporting import report
+    from .run_report import RunReport
     from .verification import VerifyReport, verify
 
 __version__ = version.VERSION
-__all__ = ["DiffReport", "MergePlan", "MergeResult", "VerifyReport", "__version__", "diff", "plan", "verify"]
+__all__ = [
+    "DiffReport",
+    "MergePlan",
+    "MergeResult",
+    "RunReport",
+    "VerifyReport",
+    "__version__",
+    "diff",
+    "plan",
+    "report",
+    "verify",
+]
 
 _MODULES = {
     "DiffReport": "diff_report",
     "MergePlan": "api",
     "MergeResult": "api",
+    "RunReport": "run_report",
     "VerifyReport": "verification",
     "diff": "comparison",
     "plan": "api",
+    "report": "reporting",
     "verify": "verification",
 }
 

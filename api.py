@@ -34,6 +34,7 @@ from .loaders.rates_file import VARIABLE, read_rates
 from .loaders.vocabulary import output_tokenizer
 from .loaders.writer import plan_shards
 from .merge import MergePlan, MergeResult
+from .verification import needed_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -93,14 +94,16 @@ def plan(
     seed: int | None = None,
     shard_size: str | int = DEFAULT_SHARD_BYTES,
     maps: Mapping[str, str] | None = None,
+    verify: bool = False,
     strict: bool = False,
     lenient: bool = False,
 ) -> MergePlan:
     """Plan a merge from a recipe file and the headers of its inputs.
 
-    ``memory`` bounds the peak resident memory of this process, in bytes or as text (``2GiB``). ``device`` is ``auto``,
-    ``cpu``, a kind (``cuda``, ``mps``, ``xpu``) or one of a kind (``cuda:1``); ``device_memory`` bounds each.
-    Raises RecipeError, UsageError, InputError, or PlanError where the bound is too small.
+    ``memory`` bounds the peak resident memory of this process, in bytes or as text (``2GiB``); with ``verify`` that of
+    the verification after the merge, too. ``device`` is ``auto``, ``cpu``, a kind (``cuda``, ``mps``, ``xpu``) or one
+    of a kind (``cuda:1``); ``device_memory`` bounds what is taken of each. Raises RecipeError, UsageError, InputError,
+    or PlanError where the bound is too small.
     """
     parsed, folder = read_recipe(recipe, strict=strict, lenient=lenient)
     if workers is not None and workers < 1:
@@ -125,6 +128,7 @@ def plan(
             reserved_bytes=host.resident_bytes(),
             peak_so_far_bytes=host.peak_resident_bytes(),
             header_bytes=sum(len(shard.header) for shard in shards),
+            afterwards_bytes=needed_bytes(sum(len(shard.offsets_bytes) for shard in shards)) if verify else 0,
         )
     made = on_devices(made, devices, asked=device != "auto")
     unmatched = unmatched_filters(parsed, _names(compiled))

@@ -90,6 +90,7 @@ def run(
         seed=seed,
         shard_size=_size(shard_size, "--shard-size") or 0,
         maps=_maps(maps or []),
+        verify=verify,
         strict=strict,
         lenient=lenient,
     )
@@ -202,6 +203,40 @@ def diff(
         _print_json(report.as_json())
     else:
         diff_view.show(report, verbose=verbose)
+
+
+@app.command()
+def report(
+    out: options.Report,
+    html: options.Html = None,
+    headers_only: options.HeadersOnly = False,
+    maps: options.MovedMaps = None,
+    memory: options.Memory = None,
+    workers: options.Workers = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Show what a finished run did: time, memory, how far the result moved from each input."""
+    from .engine.host import resident_bytes
+    from .reporting import plan_report
+    from .views import report as report_view
+    from .views import report_page
+    from .views.page_file import check_page, write_page
+    from .views.progress import RunProgress
+
+    bound = _size(memory, "--memory")
+    planned = plan_report(out, maps=_maps(maps or []), headers_only=headers_only, memory=bound, workers=workers)
+    if html is not None:
+        check_page(html, inputs=planned.folders)
+    with RunProgress(planned.budget_bytes, resident_bytes, enabled=not quiet) as progress:
+        found = planned.run(progress)
+    if html is not None:
+        write_page(html, report_page.page(found))
+    if as_json:
+        _print_json(found.as_json())
+    elif not quiet or html is None:
+        report_view.show(found, verbose=verbose)
 
 
 @app.command()

@@ -1,9 +1,4 @@
-"""Compare two models, tensor by tensor: what ``plait diff`` does, for programs.
-
-To the engine this is a merge whose tensors are figures: a program reads a tensor of each model, reduces both to a few
-sums and writes these. So tiles, workers, the memory bound and the independence of both are the engine's, and what
-takes the "shards" is a dictionary.
-"""
+"""Compare two models, tensor by tensor: what ``plait diff`` does, for programs."""
 
 from __future__ import annotations
 
@@ -11,29 +6,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from .diff_report import DiffReport, TensorDiff, figures_of
 from .engine import host
-from .engine.errors import UsageError
-from .engine.execute import execute
 from .engine.graph import Island, Program, TensorGraph
 from .engine.opdef import load, write
-from .engine.plan import make_plan
-from .engine.schedule import Place
-from .engine.units import parse_size
-from .identity import refuse_changed
 from .loaders.checkpoint import locate, open_model
-from .loaders.positioned_io import FilePool
+from .measuring import measure, plan_measuring
 from .ops.distance import distances, has_numbers
 from .pairing import Pair, Pairing, pair_up
-from .running import CACHED_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .engine.graph import TensorSpec
-    from .engine.model import Model, StoredTensor
+    from .engine.model import Model
     from .engine.plan import Plan
     from .engine.progress import Callback, Progress
 
@@ -68,21 +54,14 @@ def plan_diff(
     tile_elements: int | None = None,
 ) -> Comparison:
     """Open two models, headers only, and plan their comparison; ``tile_elements`` asks for tiles of about that size."""
-    if workers is not None and workers < 1:
-        raise UsageError(f"{workers} workers: at least one is needed")
     models = [open_model(str(model), locate(str(model), recipe_folder=Path.cwd(), maps={})) for model in (a, b)]
     pairing = pair_up(*models)
     graph = _graph_of(pairing.pairs)
-    plan = make_plan(
+    plan = plan_measuring(
         graph,
-        {island.name: Place(0, position) for position, island in enumerate(graph.islands)},
-        workers=workers or host.usable_cores(),
-        seed=0,
-        budget_bytes=parse_size(memory) if isinstance(memory, str) else memory,
-        free_bytes=host.free_memory_bytes(),
-        reserved_bytes=host.resident_bytes() + REPORT_TENSOR_BYTES * len(pairing.pairs),
-        peak_so_far_bytes=host.peak_resident_bytes(),
-        header_bytes=0,
+        memory=memory,
+        workers=workers,
+        report_bytes=REPORT_TENSOR_BYTES * len(pairing.pairs),
         tile_elements=tile_elements,
     )
     return Comparison(models[0], models[1], pairing, plan)
@@ -97,14 +76,9 @@ class Comparison:
     def run(self, progress: Callback | None = None, *, started: float | None = None) -> DiffReport:
         """Read both models. Raises InputError, also where a file has changed since its header was read."""
         started = time.perf_counter() if started is None else started
-        expected = {file.path: file.size_bytes for model in (self.a, self.b) for file in model.files}
-        direct = sum(expected.values()) > host.free_memory_bytes() * CACHED_SHARE
-        found = _Collected()
-        with FilePool(expected_bytes=expected, direct=direct) as files:
-            # What is not finite is counted, so all of it is let through.
-            final = execute(self.plan, files, found, progress, let_through=set())
-        refuse_changed((self.a, self.b))
-        return self._report(found.rows, final, time.perf_counter() - started)
+        rows: dict[str, list[float]] = {}
+        final = measure(self.plan, (self.a, self.b), lambda name, sums: rows.__setitem__(name, sums.tolist()), progress)
+        return self._report(rows, final, time.perf_counter() - started)
 
     def _report(self, rows: Mapping[str, list[float]], final: Progress, seconds: float) -> DiffReport:
         pairing = self.pairing
@@ -123,20 +97,6 @@ class Comparison:
             predicted_peak_bytes=self.plan.predicted_peak_bytes,
             measured_peak_bytes=host.peak_resident_bytes(),
         )
-
-
-class _Collected:
-    """A TensorWriter that keeps the figures; each tensor's come in one piece."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, list[float]] = {}
-
-    def write_from(self, name: str, offset_bytes: int, data: torch.Tensor) -> None:
-        assert offset_bytes == 0
-        self.rows[name] = data.view(torch.float64).tolist()
-
-    def copy_from(self, name: str, offset_bytes: int, tensor: StoredTensor, size_bytes: int) -> bool:  # noqa: ARG002
-        raise AssertionError("figures are not copied")
 
 
 def _graph_of(pairs: tuple[Pair, ...]) -> TensorGraph:

@@ -141,7 +141,7 @@ class TensorDiff:
     @property
     def kind(self) -> str:
         """What it has in common with tensors of other layers: ``mlp.experts.*.up_proj``, ``self_attn.q_proj.bias``."""
-        return _NUMBER.sub("*", f".{self.suffix}")[1:].removesuffix(".weight")
+        return kind_of(self.suffix)
 
     def as_json(self) -> dict[str, object]:
         """One JSON object."""
@@ -209,13 +209,13 @@ class DiffReport:
     @cached_property
     def kinds(self) -> Mapping[tuple[str | None, str], Figures]:
         """Figures by (stack, kind), in A's order."""
-        return _grouped(((tensor.stack, tensor.kind), tensor) for tensor in self.tensors)
+        return grouped(((tensor.stack, tensor.kind), tensor.figures) for tensor in self.tensors)
 
     @cached_property
     def cells(self) -> Mapping[tuple[str, int, str], Figures]:
         """Figures by (stack, layer, kind): the heat map."""
-        return _grouped(
-            ((tensor.stack, tensor.layer, tensor.kind), tensor)
+        return grouped(
+            ((tensor.stack, tensor.layer, tensor.kind), tensor.figures)
             for tensor in self.tensors
             if tensor.stack is not None and tensor.layer is not None
         )
@@ -224,7 +224,7 @@ class DiffReport:
     def most_changed(self) -> tuple[TensorDiff, ...]:
         """The tensors that differ, the farthest apart first; those without numbers by their share of changes."""
         differing = [tensor for tensor in self.tensors if not tensor.figures.identical]
-        return tuple(sorted(differing, key=_farthest_first))
+        return tuple(sorted(differing, key=farthest_first))
 
     def as_json(self) -> dict[str, object]:
         """All figures as one JSON object: the same bytes for any workers and budget."""
@@ -253,15 +253,22 @@ class DiffReport:
         }
 
 
-def _farthest_first(tensor: TensorDiff) -> tuple[float, float, str]:
+def farthest_first(tensor: TensorDiff) -> tuple[float, float, str]:
+    """A key to sort by: by distance, those without numbers by their share of changes."""
     relative = tensor.figures.relative_l2
     return (1.0 if relative is None else -relative, -tensor.figures.changed_share, tensor.name)
 
 
-def _grouped(tensors: Iterable[tuple[Key, TensorDiff]]) -> dict[Key, Figures]:
+def kind_of(suffix: str) -> str:
+    """What a tensor has in common with those of other layers: its name inside of the layer, without numbers."""
+    return _NUMBER.sub("*", f".{suffix}")[1:].removesuffix(".weight")
+
+
+def grouped(figures: Iterable[tuple[Key, Figures]]) -> dict[Key, Figures]:
+    """Figures put together by a key, in the order of the keys."""
     groups: dict[Key, list[Figures]] = {}
-    for key, tensor in tensors:
-        groups.setdefault(key, []).append(tensor.figures)
+    for key, each in figures:
+        groups.setdefault(key, []).append(each)
     return {key: together(parts) for key, parts in groups.items()}
 
 

@@ -43,14 +43,15 @@ def manifest_of(
     overflows: Mapping[str, int],
     unused: Mapping[str, Sequence[Mapping[str, object]]],
     samples: Samples,
+    rows: Mapping[str, Sequence[Mapping[str, object]]],
     folder: Path,
 ) -> dict[str, object]:
     """The content of ``plait-manifest.json``.
 
     ``nonfinite`` has, by model reference, the tensors whose NaN and infinity were let through, ``overflows`` how many
     elements of an output tensor became infinity, ``unused`` the tensors that the output is not made of, by reason,
-    ``samples`` what was moved and held over time, in the last session where the run was resumed. ``folder`` has
-    everything but index and config.
+    ``rows`` those of which it has some rows only, ``samples`` what was moved and held over time, in the last session
+    where the run was resumed. ``folder`` has everything but index and config.
     """
     return {
         "version": VERSION,
@@ -69,16 +70,23 @@ def manifest_of(
                 "nonfinite": list(nonfinite.get(str(ref), ())),
                 "tensors": len(model.tensors),
                 "unused": list(unused.get(str(ref), ())),
+                "rows": list(rows.get(str(ref), ())),
             }
             for ref, model in models.items()
         ],
         "overflows": dict(overflows),
+        "workers": result.workers,
+        "tensors": result.tensors,
+        "passes": result.passes,
+        "bytes_read": result.bytes_read,
+        "bytes_written": result.bytes_written,
         "predicted_peak_bytes": result.predicted_peak_bytes,
         "measured_peak_bytes": result.measured_peak_bytes,
         "devices": list(result.devices),
         "predicted_seconds": result.predicted_seconds,
         "seconds": result.seconds,
         "resumed": result.resumed,
+        "warnings": list(result.warnings),
         "samples": samples.columns(),
         "shards": [
             {

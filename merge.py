@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .loaders.vocabulary import OutputTokenizer
 
 SIDE_FILES_BYTES = 1 << 20
-"""What config, index, card and manifest take, about; tokenizer files are counted as they are."""
+"""What config, index, card and manifest take, about; all other files are counted as they are."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class MergePlan:
     @property
     def disk_needed_bytes(self) -> int:
         """Free disk that a run needs."""
-        return sum(shard.size_bytes for shard in self.shards) + SIDE_FILES_BYTES
+        return sum(shard.size_bytes for shard in self.shards) + self.side_files.size_bytes + SIDE_FILES_BYTES
 
     @property
     def tensors(self) -> int:
@@ -178,13 +178,14 @@ class MergePlan:
     ) -> MergeResult:
         """Carry out the plan into a folder.
 
-        With ``resume``, an interrupted run goes on where there is one, to the same bytes. With ``allow_nonfinite``,
-        NaN and infinity that arithmetic reads are a warning and no InputError. With ``verify``, the written folder is
-        read back and checked, the manifest gets the sha256 of its shards, and the result has the report. With
-        ``profile``, the result says where the time went, and the folder gets a trace. ``progress`` is called a few
-        times a second with an engine.progress.Progress; True shows it as the command line does, or as a notebook can.
-        Raises UsageError (the folder), InputError, OutputError, or Interrupted, a KeyboardInterrupt, once all workers
-        ended; their ``kept_share`` is the part of the output that ``resume`` goes on from.
+        With ``resume``, an interrupted run goes on where there is one, to the same bytes. With ``allow_nonfinite``, NaN
+        and infinity that arithmetic reads are a warning and no InputError. With ``verify``, the written folder is read
+        back and checked, the manifest gets the sha256 of its shards, and the result has the report; memory for that was
+        set aside if the plan was made for it. With ``profile``, the result says where the time went, and the folder
+        gets a trace. ``progress`` is called a few times a second with an engine.progress.Progress; True shows it as the
+        command line does, or as a notebook can. Raises PlanError, UsageError (the folder), InputError, OutputError, or
+        Interrupted, a KeyboardInterrupt, once all workers ended; their ``kept_share`` is the part of the output that
+        ``resume`` goes on from.
         """
         with callback_of(progress, self.plan.budget_bytes) as callback:
             return run_merge(

@@ -13,6 +13,7 @@ Finished = Annotated[Path, typer.Argument(help="A finished folder, of this progr
 Models = Annotated[list[str], typer.Argument(help="Model folders.", metavar="MODEL...")]
 ModelA = Annotated[str, typer.Argument(help="Model folder; the reference.", metavar="A")]
 ModelB = Annotated[str, typer.Argument(help="Model folder.", metavar="B")]
+Report = Annotated[Path, typer.Argument(help="A finished folder of plait run.", metavar="OUT")]
 MethodName = Annotated[str | None, typer.Argument(help="One method, in full.")]
 DemoFolder = Annotated[
     Path | None, typer.Argument(help="Where the merged model goes; default ./demo-output.", metavar="[DIR]")
@@ -65,6 +66,11 @@ Profile = Annotated[
 Digests = Annotated[bool, typer.Option("--hash", help="Compare the sha256 of the shards, too.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings about the recipe are errors.")]
 Lenient = Annotated[bool, typer.Option("--lenient", help="Near misses in the recipe are warnings.")]
+MovedMaps = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="PATH is where the input REF of the run is now (repeatable).", metavar="REF=PATH"),
+]
+HeadersOnly = Annotated[bool, typer.Option("--headers-only", help="Read no tensors: only what is recorded.")]
 Html = Annotated[
     Path | None, typer.Option(help="Write a page with all figures; needs no network to look at.", metavar="FILE")
 ]

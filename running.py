@@ -18,7 +18,7 @@ from .engine.journal import Finished, Journal
 from .engine.recorder import Recorder, batch_of
 from .engine.resumption import finished_by, kept_bytes, remaining, share_of, trusted
 from .engine.timing import Profiler
-from .engine.units import format_bytes
+from .engine.units import MIB, align_up, format_bytes
 from .identity import identity_of, read_earlier, refuse_changed
 from .loaders.card import render_card
 from .loaders.folder import OutputFolder, free_disk_bytes
@@ -27,8 +27,8 @@ from .loaders.shards import LeftShards
 from .loaders.writer import INDEX_FILE, ShardWriter, index_of
 from .manifest import manifest_of, overflow_warnings
 from .profiling import profiled
-from .unused import unused_by_input
-from .verification import verified
+from .unused import rows_by_input, unused_by_input
+from .verification import needed_bytes, verified
 from .watching import Watch
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def run_merge(
 ) -> MergeResult:
     """Carry out a plan; see MergePlan.run."""
     started = time.perf_counter()
+    if verify and not merge.plan.afterwards_bytes:
+        merge = _with_room_to_verify(merge)
     check_seconds = merge.plan.bytes_written / merge.rates.check_bytes if verify else 0.0
     watch = Watch(progress, predicted_seconds=merge.predicted_seconds, check_seconds=check_seconds)
     profiler = Profiler() if profile else None
@@ -95,6 +97,19 @@ def run_merge(
         if profiler is not None:
             result = profiled(folder, merge.plan, profiler, watch, work.flush_seconds, result)
         return verified(folder, result, watch.verifying) if verify else result
+
+
+def _with_room_to_verify(merge: MergePlan) -> MergePlan:
+    """A plan that was made without a verification, and one counted in. PlanError where that is more than allowed."""
+    plan = replace(merge.plan, afterwards_bytes=needed_bytes(merge.tensors))
+    if plan.predicted_peak_bytes > plan.budget_bytes:
+        enough_bytes = align_up(plan.predicted_peak_bytes, MIB)
+        raise PlanError(
+            f"with the output's verification this needs {enough_bytes // MIB}MiB of memory, and "
+            f"{format_bytes(plan.budget_bytes)} are allowed; allow more, or verify the output afterwards",
+            enough_bytes,
+        )
+    return replace(merge, plan=plan)
 
 
 class _Work:
@@ -211,12 +226,11 @@ def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
             f"down to {format_bytes(plan.minimum_bytes)}",
             plan.minimum_bytes,
         )
-    needed_bytes = merge.disk_needed_bytes - (folder.taken_bytes() if folder.goes_on else 0)
+    disk_bytes = merge.disk_needed_bytes - (folder.taken_bytes() if folder.goes_on else 0)
     free_bytes = free_disk_bytes(folder.out)
-    if free_bytes < needed_bytes:
+    if free_bytes < disk_bytes:
         raise OutputError(
-            f"{folder.out}: the merge needs {format_bytes(needed_bytes)} of disk, "
-            f"and {format_bytes(free_bytes)} are free"
+            f"{folder.out}: the merge needs {format_bytes(disk_bytes)} of disk, and {format_bytes(free_bytes)} are free"
         )
     # A file that is read or written past the page cache is open twice.
     open_files = 2 * (len(merge.shards) + _INPUT_FILES) + _OTHER_FILES
@@ -253,6 +267,7 @@ def _finish(
             overflows=overflows,
             unused=unused_by_input(merge),
             samples=samples,
+            rows=rows_by_input(merge),
             folder=folder.path,
         ),
     )

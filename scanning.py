@@ -41,6 +41,9 @@ CACHED_SHARE = 0.5
 _BUFFERS = 3
 """Chunks of a file that is digested: one is read, one waits, one is digested."""
 
+WORKER_BYTES = (_BUFFERS + 1) * CHUNK_BYTES
+"""What a thread takes: its chunks, and as much for what is found out about them."""
+
 _BLOCK_ELEMENTS = 1 << 14
 _TELL_SECONDS = 0.2
 _PLAIN = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -97,10 +100,22 @@ class _Chunk(NamedTuple):
     pieces: Sequence[_Piece]
 
 
-def scan(files: Mapping[str, tuple[int, Header | None]], *, digests: bool, progress: Callback | None = None) -> Scan:
-    """Read files once. ``files`` has, by path, the size and the header; None for a file that is only digested."""
+def scan(
+    files: Mapping[str, tuple[int, Header | None]],
+    *,
+    digests: bool,
+    room_bytes: int | None = None,
+    progress: Callback | None = None,
+) -> Scan:
+    """Read files once. ``files`` has, by path, the size and the header; None for a file that is only digested.
+
+    There are as many threads as there are cores, as are of use and as ``room_bytes`` of memory allow; at least one.
+    """
+    workers = min(host.usable_cores(), MOST_WORKERS)
+    if room_bytes is not None:
+        workers = max(min(workers, room_bytes // WORKER_BYTES), 1)
     with _one_torch_thread():
-        return _Scanner(files, digests=digests, progress=progress).run()
+        return _Scanner(files, digests=digests, workers=workers, progress=progress).run()
 
 
 def same_bytes(a: StoredTensor, b: StoredTensor) -> bool:
@@ -120,9 +135,14 @@ class _Scanner:
     """Threads that take chunks, and what they have found so far."""
 
     def __init__(
-        self, files: Mapping[str, tuple[int, Header | None]], *, digests: bool, progress: Callback | None
+        self,
+        files: Mapping[str, tuple[int, Header | None]],
+        *,
+        digests: bool,
+        workers: int,
+        progress: Callback | None,
     ) -> None:
-        self._files, self._digests, self._progress = files, digests, progress
+        self._files, self._digests, self._workers, self._progress = files, digests, workers, progress
         self._total_bytes = sum(size for size, header in files.values() if digests or header is not None)
         self._direct = self._total_bytes > host.free_memory_bytes() * CACHED_SHARE
         self._tensors = sum(len(header.entries) for _, header in files.values() if header is not None)
@@ -136,10 +156,9 @@ class _Scanner:
 
     def run(self) -> Scan:
         paths = [path for path, (_, header) in self._files.items() if self._digests or header is not None]
-        workers = min(host.usable_cores(), MOST_WORKERS)
         # Without digests several threads share a file: each takes every n-th chunk of it.
-        shares = 1 if self._digests else workers
-        with ThreadPoolExecutor(workers, thread_name_prefix="plait-scan") as pool:
+        shares = 1 if self._digests else self._workers
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="plait-scan") as pool:
             futures = [pool.submit(self._file, path, share, shares) for path in paths for share in range(shares)]
             try:
                 while wait(futures, timeout=_TELL_SECONDS).not_done:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .engine import host
 from .engine.errors import InputError, UsageError
-from .engine.units import format_bytes, format_count
+from .engine.units import MIB, format_bytes, format_count
 from .loaders.config_checks import check_config, tied_head
 from .loaders.findings import Check, Findings, skipped
 from .loaders.finished_folder import FinishedFolder, read_folder
@@ -22,7 +23,7 @@ from .loaders.lock import refuse_if_locked
 from .loaders.shards import PARTIAL_SUFFIX
 from .loaders.tokenizer_checks import check_tokenizer
 from .manifest import record_digests
-from .scanning import Scan, Values, same_bytes, scan
+from .scanning import WORKER_BYTES, Scan, Values, same_bytes, scan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
     from .loaders.folder import OutputFolder
     from .loaders.safetensors_file import HeaderEntry
     from .merge import MergeResult
+
+TENSOR_BYTES = 2048
+"""What is held of one tensor, about: its header's entry, its part in the model, what was found of its values."""
+
+BESIDE_BYTES = 10 * MIB
+"""What is held while files beside the weights are read: a piece of a tokenizer as it is parsed, code that runs."""
 
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
@@ -70,12 +77,22 @@ def verify(folder: str | Path, hash: bool = False, *, progress: Callback | None 
     interrupted run, or one that is still at work there.
     """
     path = Path(folder)
-    _refuse_unfinished(path)
+    refuse_unfinished(path, "verify")
     return examine(path, digests=hash, progress=progress)
 
 
-def examine(path: Path, *, digests: bool, progress: Callback | None) -> VerifyReport:
-    """Check a folder whoever is at work in it. Raises InputError where there is no model."""
+def needed_bytes(tensors: int) -> int:
+    """Memory that a verification takes at least: it needs no more where there is no room for more threads."""
+    return tensors * TENSOR_BYTES + BESIDE_BYTES + WORKER_BYTES
+
+
+def examine(
+    path: Path, *, digests: bool, room_bytes: int | None = None, progress: Callback | None = None
+) -> VerifyReport:
+    """Check a folder whoever is at work in it, in ``room_bytes`` of memory. Raises InputError where there is no model.
+
+    Below what is needed it takes what is needed.
+    """
     started = time.perf_counter()
     folder = read_folder(path)
     checks = list(folder.checks)
@@ -86,9 +103,11 @@ def examine(path: Path, *, digests: bool, progress: Callback | None) -> VerifyRe
         checks.append(skipped("tokenizer", "not checked: a file of the model is missing or cannot be read"))
     else:
         checks.append(check_tokenizer(path, folder.config, rows))
+    tensors = sum(len(header.entries) for header in folder.headers.values())
     found = scan(
         {str(path / name): (size, folder.headers.get(name)) for name, size in folder.sizes_bytes.items()},
         digests=digests,
+        room_bytes=None if room_bytes is None else room_bytes - needed_bytes(tensors) + WORKER_BYTES,
         progress=progress,
     )
     checks += [_check_values(folder, found), _check_contents(folder, found, digests=digests)]
@@ -96,7 +115,7 @@ def examine(path: Path, *, digests: bool, progress: Callback | None) -> VerifyRe
         folder=str(path),
         ok=not any(check.problems for check in checks),
         has_manifest=folder.manifest is not None,
-        tensors=sum(len(header.entries) for header in folder.headers.values()),
+        tensors=tensors,
         bytes_read=found.bytes_read,
         seconds=round(time.perf_counter() - started, 3),
         checks=tuple(checks),
@@ -108,9 +127,13 @@ def examine(path: Path, *, digests: bool, progress: Callback | None) -> VerifyRe
 
 
 def verified(folder: OutputFolder, result: MergeResult, progress: Callback | None) -> MergeResult:
-    """The result of a run that ended just now, with a report on what it wrote; digests of a good one are recorded."""
+    """The result of a run that ended just now, with a report on what it wrote; digests of a good one are recorded.
+
+    It stays within the peak that the run was planned with.
+    """
+    room_bytes = result.predicted_peak_bytes - host.resident_bytes()
     try:
-        report = examine(folder.path, digests=True, progress=progress)
+        report = examine(folder.path, digests=True, room_bytes=room_bytes, progress=progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the model is complete; verify it with: plait verify {folder.out}") from None
     if report.ok:
@@ -118,18 +141,18 @@ def verified(folder: OutputFolder, result: MergeResult, progress: Callback | Non
     said = f"sha256 of {_files(len(report.shards))} {'recorded' if report.ok else 'not recorded'}"
     contents = Check("contents", said, skipped=not report.ok)
     checks = tuple(contents if check.name == "contents" else check for check in report.checks)
-    return replace(result, verification=replace(report, checks=checks))
+    return replace(result, verification=replace(report, checks=checks), measured_peak_bytes=host.peak_resident_bytes())
 
 
-def _refuse_unfinished(path: Path) -> None:
-    """InputError if a run is at work in a folder, or was interrupted in it."""
+def refuse_unfinished(path: Path, what: str) -> None:
+    """InputError if a run is at work in a folder, or was interrupted in it; ``what`` was to be done with it."""
     try:
         refuse_if_locked(path)
     except UsageError as error:
         raise InputError(str(error)) from None
     if (path / JOURNAL_FILE).exists():
         raise InputError(
-            f"{path}: holds an interrupted run, so there is nothing to verify yet; "
+            f"{path}: holds an interrupted run, so there is nothing to {what} yet; "
             f"go on with: plait run RECIPE {path} --resume ({path / 'plait.yml'} is a copy of the recipe)"
         )
     partial = sorted(path.glob(f"*{PARTIAL_SUFFIX}"))

@@ -9,11 +9,8 @@ from __future__ import annotations
 import gc
 import importlib
 import json
-import logging
 import shutil
-import warnings
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,11 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import plait
 import torch
 from catalogue import build, elements
+from overheard import overheard
 from plait.engine.errors import PlaitError
 from plait.loaders.checkpoint import open_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 SHARES = (0.25, 0.75)
 """How much of the model and of its perturbed copy the linear merge takes."""
@@ -76,7 +74,7 @@ class Outcome:
 
 def load(kind: Any, folder: Path) -> Loaded:
     """Load a folder as transformers does; every warning, logged or raised, and every weight not found is kept."""
-    with _overheard() as said:
+    with overheard() as said:
         model, info = kind.from_pretrained(folder, dtype="auto", output_loading_info=True)
     complaints = [f"{what}: {_few(found)}" for what, found in info.items() if found]
     lists = {name: len(module) for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)}
@@ -159,7 +157,7 @@ def _save_pair(name: str, folders: Sequence[Path]) -> list[dict[str, torch.Tenso
     """Save a model and a perturbed copy of it; gives what was saved."""
     model = build(name)
     saved = []
-    with _overheard():
+    with overheard():
         for folder in folders:
             model.save_pretrained(folder)
             saved.append({key: tensor.clone() for key, tensor in model.state_dict().items()})
@@ -227,7 +225,18 @@ def _try(
     for stack, (before, after) in stacks.items():
         if (before, after) != (layers, len(sources)):
             return f"{stack} went from {before} to {after} layers"
-    return _compare(found, first, lambda name: first.tensors[_source_name(name, stacks, sources)])
+    origin = {name: first.tensors.get(_source_name(name, stacks, sources)) for name in found.tensors}
+    whole = {name: tensor for name, tensor in origin.items() if tensor is not None}
+    return _compare(found, first, lambda name: _parts(whole[name], found.tensors[name].shape, layers, sources))
+
+
+def _parts(whole: torch.Tensor, shape: Sequence[int], layers: int, sources: Sequence[int]) -> torch.Tensor:
+    """A tensor with the parts of the layers that are left, if it has one for each; else as it is."""
+    axes = [axis for axis, size in enumerate(whole.shape) if len(shape) == whole.dim() and size != shape[axis]]
+    if len(axes) != 1 or whole.shape[axes[0]] * len(sources) != shape[axes[0]] * layers:
+        return whole
+    parts = whole.chunk(layers, axes[0])
+    return torch.cat([parts[source] for source in sources], axes[0])
 
 
 def _changed_lists(before: dict[str, int], after: dict[str, int]) -> dict[str, tuple[int, int]]:
@@ -285,32 +294,6 @@ def _mean(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     if not first.is_floating_point():
         return first
     return (SHARES[0] * first.double() + SHARES[1] * second.double()).to(first.dtype)
-
-
-@contextmanager
-def _overheard() -> Iterator[list[str]]:
-    """Collects what transformers logs as a warning, and what Python warns of."""
-    said: list[str] = []
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(" ".join(record.getMessage().split()))
-
-    logger = logging.getLogger("transformers")
-    handlers, logger.handlers = logger.handlers, [Ear(logging.WARNING)]
-    level, propagate = logger.level, logger.propagate
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
-    progress = importlib.import_module("transformers.utils.logging")
-    progress.disable_progress_bar()
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield said
-    finally:
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
-    said += [str(warning.message) for warning in caught]
 
 
 def _few(names: Any) -> str:

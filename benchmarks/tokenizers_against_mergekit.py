@@ -45,11 +45,22 @@ EMBEDDING = "model.embed_tokens.weight"
 STRINGS = 1000
 WEIGHTS = (0.625, 0.375)
 
+_OTHERS_THE = {"model": "OTHER", "token": "the"}
+
 BLOCKS: dict[str, object] = {
     "base": "base",
     "other": "OTHER",
     "union": "union",
     "padded": {"source": "union", "pad_to_multiple_of": 64},
+    "source": {"source": "base", "tokens": {"<|im_start|>": {"source": "OTHER"}}},
+    "force": {"source": "base", "tokens": {"the": {"source": "OTHER", "force": True}}},
+    "model_token": {"source": "base", "tokens": {"<|new|>": {"source": {"kind": "model_token"} | _OTHERS_THE}}},
+    "forced model_token": {
+        "source": "union",
+        "tokens": {"of": {"source": {"kind": "model_token"} | _OTHERS_THE, "force": True}},
+    },
+    "zero": {"source": "base", "tokens": {"<|new|>": {"source": {"kind": "zero"}}}},
+    "forced zero": {"source": "base", "tokens": {"the": {"source": {"kind": "zero"}, "force": True}}},
 }
 COLUMNS = (
     "models",
@@ -122,7 +133,7 @@ def _make_model(root: Path, text: str, seed: int) -> str:
 
 
 def _compare(root: Path, base: str, other: str, block: object, mergekit: Path) -> tuple[list[str], int]:
-    block = other if block == "OTHER" else block
+    block = _with_other(block, other)
     recipe = {
         "merge_method": "linear",
         "dtype": "float32",
@@ -134,11 +145,21 @@ def _compare(root: Path, base: str, other: str, block: object, mergekit: Path) -
         ("tokenizer_source" if isinstance(block, str) else "tokenizer"): block,
     }
     started = time.perf_counter()
-    theirs = _with_mergekit(root, recipe, mergekit)
-    seconds = time.perf_counter() - started
-    started = time.perf_counter()
     ours, made = _with_plait(root, recipe)
-    return compare(root, base, made, ours, theirs, (time.perf_counter() - started, seconds))
+    middle = time.perf_counter()
+    try:
+        theirs = _with_mergekit(root, recipe, mergekit)
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.decode(errors="replace").strip().splitlines()
+        return [f"mergekit fails: {lines[-1] if lines else error}"], 0
+    return compare(root, base, made, ours, theirs, (middle - started, time.perf_counter() - middle))
+
+
+def _with_other(block: object, other: str) -> object:
+    """A block with the other model's name in it."""
+    if isinstance(block, dict):
+        return {key: _with_other(each, other) for key, each in block.items()}
+    return other if block == "OTHER" else block
 
 
 def compare(

@@ -19,9 +19,12 @@ from unittest.mock import patch
 
 import plait
 import torch
-from plait.views import dry_run
+from plait.engine.progress import Progress
+from plait.merge_result import MergeResult
+from plait.views import dry_run, progress, result
 from plait.views.console import print_lines
-from rich.console import Console
+from plait.views.pace import Pace
+from rich.console import Console, Group
 from rich.terminal_theme import TerminalTheme
 
 if TYPE_CHECKING:
@@ -39,6 +42,9 @@ WIDTH = 96
 
 RESERVED_BYTES, FREE_BYTES, FREE_DISK_BYTES = 252 << 20, 16 << 30, 120 << 30
 """The machine of the pictures: what the process holds when it has planned, and what is free."""
+
+MEASURED_PEAK_BYTES, MEASURED_SECONDS = 284 << 20, 66.7
+"""What a run of the DARE-TIES merge took, as docs/recipes-llama3-biomed.md has it."""
 
 THEME = TerminalTheme(
     (24, 27, 33),
@@ -113,12 +119,15 @@ class Studio:
         ):
             return plait.plan(recipe, maps=maps, memory="400MiB", workers=2)
 
-    def terminal(self, name: str, title: str, lines: Iterable[Text]) -> None:
-        """Lines as they look in a terminal, below the command that prints them."""
+    def terminal(self, name: str, title: str, shown: Iterable[Text] | Group) -> None:
+        """What looks like this in a terminal, below the command that prints it."""
         console = Console(
             file=io.StringIO(), record=True, width=WIDTH, force_terminal=True, color_system="truecolor", highlight=False
         )
-        print_lines(console, lines)
+        if isinstance(shown, Group):
+            console.print(shown)
+        else:
+            print_lines(console, shown)
         console.print()  # rich cuts the last line off where its letters go below it
         svg = console.export_svg(title=title, theme=THEME, code_format=SVG, unique_id=name)
         # How rich indents its parts is no business of the picture's.
@@ -132,14 +141,65 @@ class Studio:
 
 
 def dare_ties(studio: Studio) -> None:
-    """The dry run of a published DARE-TIES merge of three 8B models."""
+    """A published DARE-TIES merge of three 8B models: the dry run, the run, the result."""
     names = (
         "meta-llama/Meta-Llama-3-8B-Instruct",
         "NousResearch/Hermes-2-Pro-Llama-3-8B",
         "aaditya/Llama3-OpenBioLLM-8B",
     )
     recipe = ROOT / "examples" / "llama3-merge-biomed-8b.yml"
-    studio.dry_run("dry-run-dare-ties", studio.plan(recipe, dict.fromkeys(names, SHAPES["8b"])), recipe.name)
+    merge = studio.plan(recipe, dict.fromkeys(names, SHAPES["8b"]))
+    studio.dry_run("dry-run-dare-ties", merge, recipe.name)
+    command = f"plait run {recipe.name} merged/"
+    studio.terminal("progress", command, progress.screen(under_way(merge), Console(file=io.StringIO(), width=WIDTH)))
+    studio.terminal("result", command, result.page(finished(merge), WIDTH))
+
+
+def under_way(merge: plait.MergePlan) -> Pace:
+    """A run after 41 % of its work, at the rates that the plan predicts."""
+    plan = merge.plan
+    pace = Pace(plan.budget_bytes)
+    for share in (0.3, 0.41):
+        seconds = share * merge.predicted_seconds
+        done = round(share * merge.tensors)
+        now = Progress(
+            bytes_read=round(share * plan.bytes_read),
+            bytes_written=round(share * plan.bytes_written),
+            bytes_total=plan.bytes_read + plan.bytes_written,
+            tensors_done=done,
+            tensors_total=merge.tensors,
+            seconds=seconds,
+            stages=("tensors", "finish"),
+            work_share=share,
+            seconds_left=merge.predicted_seconds - seconds,
+            workers=plan.workers,
+            busy_seconds=seconds * plan.workers * 0.97,
+        )
+        pace.take(now, MEASURED_PEAK_BYTES)
+    return pace
+
+
+def finished(merge: plait.MergePlan) -> MergeResult:
+    """What the run of docs/recipes-llama3-biomed.md did."""
+    return MergeResult(
+        output="merged",
+        recipe_sha256=merge.recipe_sha256,
+        seed=merge.plan.seed,
+        device="cpu",
+        workers=merge.plan.workers,
+        tensors=merge.tensors,
+        bytes_read=merge.plan.bytes_read,
+        bytes_written=merge.plan.bytes_written,
+        passes=merge.plan.passes,
+        predicted_peak_bytes=merge.plan.predicted_peak_bytes,
+        measured_peak_bytes=MEASURED_PEAK_BYTES,
+        reserved_bytes=merge.plan.reserved_bytes,
+        predicted_seconds=merge.predicted_seconds,
+        seconds=MEASURED_SECONDS,
+        resumed=False,
+        shards=tuple({"name": shard.file_name} for shard in merge.shards),
+        warnings=merge.warnings,
+    )
 
 
 def expansion(studio: Studio) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from .errors import InputError
 from .graph import Island, Node, Program, TensorGraph, TensorSpec
+from .layer_parts import LayerParts
 from .mapping import OutputMap, map_tensors
 from .methoddef import MergeInputs, MethodDef, ModelInput, Value
 from .opdef import GraphError, gather, load, ops, write
@@ -109,18 +110,27 @@ class _Compiler:
         rows = self.vocabulary_rows(first)
         if tensor.copied or not first.spec.dtype.is_floating_point:
             return self.copy(tensor, first) if rows is None else self.copy_rows(tensor, first, rows)
-        self.check_specs(tensor, first, rows)
+        if not tensor.parts:
+            self.check_specs(tensor, first, rows)
         params = self.values(tensor.scopes, "tensor", tensor.name, tensor.t)
         per_model = tuple(
             self.values(source.scopes, "model", source.stored.name, tensor.t) for source in tensor.sources
         )
         self.check_required(tensor, per_model)
-        if rows is not None:
+        gathered: VocabularyRows | LayerParts | None = rows
+        if tensor.parts:
+            if rows is not None:
+                raise InputError(
+                    f"{tensor.name} has a part for each layer and a row for each token: only one may change"
+                )
+            gathered = LayerParts(tensor.parts)
+            loads = [gathered.input(number) for number in range(len(tensor.parts))]
+        elif rows is not None:
             loads = [rows.input(ref) for ref in self.references(tensor)]
-            program, order = self.build(
-                tensor, loads, [first.spec, *(leaf.spec for leaf in rows.leaves)], params, per_model
-            )
-            return Island(program, tuple(rows.leaves[slot] for slot in order), (tensor.name,))
+        if gathered is not None:
+            read = [first.spec, *(leaf.spec for leaf in gathered.leaves)]
+            program, order = self.build(tensor, loads, read, params, per_model)
+            return Island(program, tuple(gathered.leaves[slot] for slot in order), (tensor.name,))
         stored = [*((tensor.base,) if tensor.base is not None else ()), *_stored(tensor)]
         leaves = tuple(dict.fromkeys(stored))
         slots = tuple(leaves.index(each) for each in stored)

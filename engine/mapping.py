@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import InputError, Problem, RecipeError
+from .layer_parts import Parts, moved_parts
 from .regions import Region, region_of, whole
 from .slices import Slice, Source, is_tied, moving_stacks, position_of
 
@@ -39,7 +40,10 @@ class SourceTensor:
 
 @dataclass(frozen=True, slots=True)
 class OutputTensor:
-    """One tensor to be made. ``copied``: outside of what the recipe merges, taken from the donor as it is."""
+    """One tensor to be made. ``copied``: outside of what the recipe merges, taken from the donor as it is.
+
+    ``parts`` is there if the inputs hold a part for each layer, and the layers move: then these are the inputs.
+    """
 
     name: str
     base: StoredTensor | None
@@ -47,6 +51,7 @@ class OutputTensor:
     scopes: tuple[Parameters, ...]
     t: float
     copied: bool = False
+    parts: Parts = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,7 @@ class _Mapper:
         self.recipe, self.method, self.models = recipe, method, models
         self.missing: list[str] = []
         self.stacks: dict[str, StackLayers] = {}
+        self.parts: Mapping[str, Parts] = {}
         self.untied = False
 
     def finish(self, tensors: list[OutputTensor], donor: Model) -> OutputMap:
@@ -216,6 +222,7 @@ class _Mapper:
 
     def slices(self, slices: Sequence[Slice], region: Region) -> Iterator[OutputTensor]:
         first, last = slices[0], slices[-1]
+        self.parts = moved_parts(slices, region)
         yield from self.outside(first, region, leading=True)
         stack = first.lead.stack
         if stack is not None:
@@ -227,33 +234,26 @@ class _Mapper:
                 output_layer += part.layers
                 taken += part.lead.layers or ()
             layers = StackLayers(first.lead.model.stacks[stack].layers, tuple(taken))
-            self.refuse_parts(first.lead.model, region, layers)
             self.stacks |= dict.fromkeys(moving_stacks(first.lead.model, stack), layers)
         yield from self.outside(last, region, leading=False)
         yield from self.heads(first, last, region)
 
-    def refuse_parts(self, model: Model, region: Region, layers: StackLayers) -> None:
-        """InputError where layers move, and a tensor outside of them holds a part for each."""
-        if layers.source_layers == tuple(range(layers.donor_layers)):
-            return
-        for name, role in model.roles.items():
-            if role.per_layer and region.holds(name):
-                raise InputError(
-                    f"{model.reference}: {name} ({list(model.tensors[name].spec.shape)}) holds a part for each of "
-                    f"the {layers.donor_layers} layers, and slices cannot cut it yet; merge whole stacks with models:"
-                )
-
     def heads(self, first: Slice, last: Slice, region: Region) -> Iterator[OutputTensor]:
-        """The head, where the last slice's model stores none and the output's is not the output's embedding."""
+        """The head, where the last slice's model stores none and the output's is not the output's embedding.
+
+        Of tied models, the output is tied, too, where a head of its own would not be all: where it has a bias, which
+        then has another name, or where an encoder and a decoder have the same embedding.
+        """
         donor = self.models[donor_of(self.recipe)]
         models = (donor, *first.models.values(), *last.models.values())
-        tied = first.models.keys() == last.models.keys() and all(map(is_tied, models))
+        names = [name for name in last.lead.model.aliases if region.holds(name)]
+        alone = len(names) == 1 and names[0].removesuffix("weight") + "bias" not in last.lead.model.tensors
+        tied = all(map(is_tied, models)) and (first.models.keys() == last.models.keys() or not alone)
         if tied or region.stack != donor.primary:
             return
         self.untied = is_tied(donor)
-        for name in last.lead.model.aliases:
-            if region.holds(name):
-                yield self.tensor(last, name, [name] * len(last.sources), name, 0.0)
+        for name in names:
+            yield self.tensor(last, name, [name] * len(last.sources), name, 0.0)
 
     def outside(self, part: Slice, region: Region, *, leading: bool) -> Iterator[OutputTensor]:
         """Tensors that are in no layer of the stack; those of other stacks come with the leading ones."""
@@ -297,7 +297,7 @@ class _Mapper:
             stored = self.stored(source.model, name, output_name)
             if stored is not None:
                 sources.append(SourceTensor(source.ref, stored, source.scopes))
-        return OutputTensor(output_name, base, tuple(sources), part.scopes, t)
+        return OutputTensor(output_name, base, tuple(sources), part.scopes, t, parts=self.parts.get(output_name, ()))
 
     def stored(self, model: Model, name: str, output_name: str) -> StoredTensor | None:
         """A tensor by name, or the one it is tied to; noted as missing if there is neither."""

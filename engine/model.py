@@ -58,7 +58,8 @@ class TensorRole:
 
     ``leading`` is true for the input embeddings and what belongs to them (positions, token types, their norm
     or projection); false for the rest (final norm, head). ``per_layer`` is true for a tensor in no stack that
-    holds a part for every layer of the main one, such as a table of embeddings for each layer.
+    holds a part for every layer of the main one, such as a table of embeddings for each layer; they lie one after the
+    other along ``part_axis``, which is None where that is not known.
     """
 
     stack: str | None = None
@@ -66,6 +67,7 @@ class TensorRole:
     suffix: str | None = None
     leading: bool = False
     per_layer: bool = False
+    part_axis: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The plan: from a graph and a budget to tiles, arenas, an order and a predicted peak.
 
-``predicted = reserved + workers · arena + states + slack``, and it never exceeds the budget. *Reserved* is what
+``predicted = reserved + workers · arena + states + slack``, and it never exceeds the budget. What comes after the last
+tensor (a verification) takes the place of arenas and states, and counts where it is more. *Reserved* is what
 the process holds when planning is over (imports, headers, the graph): measured, not guessed. *Slack* covers what
 the arenas do not: thread stacks, code pages of kernels that have not run yet, small Python objects.
 """
@@ -111,6 +112,7 @@ class Plan:
     minimum_bytes: int
     header_bytes: int
     peak_so_far_bytes: int
+    afterwards_bytes: int = 0
     placement: Placement = ON_HOST
 
     @property
@@ -121,7 +123,8 @@ class Plan:
     @property
     def predicted_peak_bytes(self) -> int:
         """Peak resident memory of the process that runs this plan."""
-        running = self.reserved_bytes + self.workers * self.arena_bytes + self.state_bytes + self.slack_bytes
+        working = max(self.workers * self.arena_bytes + self.state_bytes, self.afterwards_bytes)
+        running = self.reserved_bytes + working + self.slack_bytes
         return max(running, self.peak_so_far_bytes) + self.placement.shared_bytes
 
     @cached_property
@@ -174,10 +177,12 @@ def make_plan(
     reserved_bytes: int,
     peak_so_far_bytes: int,
     header_bytes: int,
+    afterwards_bytes: int = 0,
     tile_elements: int | None = None,
 ) -> Plan:
     """Choose workers and tiles for a budget; without one, what full speed needs and at most half of what is free.
 
+    ``afterwards_bytes`` are held, beside what is reserved, once the arenas are gone.
     ``tile_elements`` asks for tiles of about that size and for all the workers, and for nothing else.
 
     Raises PlanError, naming the least budget that works, if not even one worker with the smallest tiles fits.
@@ -209,6 +214,7 @@ def make_plan(
             minimum_bytes=minimum_bytes,
             header_bytes=header_bytes,
             peak_so_far_bytes=peak_so_far_bytes,
+            afterwards_bytes=afterwards_bytes,
         )
 
     minimum_bytes = 0

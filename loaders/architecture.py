@@ -95,8 +95,14 @@ def infer_architecture(tensors: Sequence[StoredTensor], config: Mapping[str, obj
     before = frozenset(tensor.name for tensor in leading)
     trailing = [tensor for tensor in outside if tensor.name not in before]
     layers = primary.count if primary is not None else 0
+    widths = _part_widths(config)
     for tensor in outside:
-        roles[tensor.name] = TensorRole(leading=tensor.name in before, per_layer=_is_per_layer(tensor, layers))
+        per_layer = _is_per_layer(tensor, layers)
+        axes = [
+            axis for axis, size in enumerate(tensor.spec.shape) if per_layer and size in {layers * w for w in widths}
+        ]
+        axis = axes[0] if len(axes) == 1 else None
+        roles[tensor.name] = TensorRole(leading=tensor.name in before, per_layer=per_layer, part_axis=axis)
     order = (*leading, *stacked, *trailing)
     embedding = _input_embedding(leading, config)
     return Architecture(
@@ -207,6 +213,16 @@ def _is_per_layer(tensor: StoredTensor, layers: int) -> bool:
     """Whether a tensor outside the stacks has a part for every layer, as ``embed_tokens_per_layer`` has."""
     sizes = tensor.spec.shape if "per_layer" in tensor.name else ()
     return len(sizes) == 2 and layers > 1 and any(size % layers == 0 for size in sizes)
+
+
+def _part_widths(config: Mapping[str, object]) -> set[int]:
+    """What the config says of the size of a layer's part, as ``hidden_size_per_layer_input`` does."""
+    return {
+        value
+        for _, inner in configs(config)
+        for key, value in inner.items()
+        if "per_layer" in key and "vocab" not in key and is_count(value)
+    }
 
 
 def _input_embedding(leading: Sequence[StoredTensor], config: Mapping[str, object]) -> StoredTensor | None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
+_PARTS = 4
+"""Inputs of whose vocabulary some rows were used that are named."""
+
 _NO_WEIGHTS = re.compile(r"adapter_model\.safetensors|consolidated.*\.safetensors")
 """What may lie beside a model's files and is not one of them."""
 
@@ -219,9 +222,18 @@ def _check_inputs(manifest: Manifest | None) -> Check:
     total = sum(each.tensors or 0 for each in manifest.inputs)
     inputs = "1 input" if len(manifest.inputs) == 1 else f"{format_count(len(manifest.inputs))} inputs"
     end = f"{format_count(explained)} of them unused, and explained" if explained else "all used"
-    return findings.check(
-        "inputs", f"{inputs}, {format_count(total)} tensors, {end if not findings else 'not all used'}"
-    )
+    said = f"{inputs}, {format_count(total)} tensors, {end if not findings else 'not all used'}"
+    parts: dict[tuple[str, int, int], list[str]] = {}
+    for each in manifest.inputs:
+        for part in each.rows:
+            parts.setdefault((each.reference, part.used, part.of), []).append(part.name)
+    partly = [
+        f"{format_count(used)} of {format_count(of)} rows of {format_names(names)} of {reference}"
+        for (reference, used, of), names in parts.items()
+    ]
+    if partly:
+        said += "; of some only " + ", ".join(partly[:_PARTS]) + (" …" if len(partly) > _PARTS else "")
+    return findings.check("inputs", said)
 
 
 def _explained(each: RecordedInput, findings: Findings) -> int:

@@ -72,16 +72,16 @@ def _parse_json(data: bytes, path: Path) -> dict[str, object]:
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
     except RecursionError as error:
-        raise _too_deep(path) from error
+        raise too_deep(path) from error
     except (UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: not a JSON object")
-    _check_depth(value, path)
+    check_depth(value, path)
     return value
 
 
-def _check_depth(value: object, path: Path) -> None:
+def check_depth(value: object, path: Path) -> None:
     """Refuse what is nested deeper than anybody writes, one level after the other."""
     level = [value]
     for _ in range(JSON_LEVELS):
@@ -95,8 +95,9 @@ def _check_depth(value: object, path: Path) -> None:
                 inner.extend(each)
         level = inner
     if level:
-        raise _too_deep(path)
+        raise too_deep(path)
 
 
-def _too_deep(path: Path) -> InputError:
+def too_deep(path: Path) -> InputError:
+    """What to say of a file that is nested deeper than anybody writes."""
     return InputError(f"{path}: nested more than {JSON_LEVELS} levels deep")

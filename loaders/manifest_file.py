@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ..engine.errors import InputError
 from .input_files import read_json
+from .json_fields import get, mappings, perhaps, texts
+from .run_record import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .run_record import RunRecord
+
 MANIFEST_FILE = "plait-manifest.json"
 
 MANIFEST_LIMIT_BYTES = 100_000_000
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +41,37 @@ class UnusedTensors:
 
 
 @dataclass(frozen=True, slots=True)
+class UsedRows:
+    """A tensor of an input of which some rows only are in the output."""
+
+    name: str
+    used: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedInput:
-    """An input of the run: how many tensors it has, and which were not used; None where that was not recorded."""
+    """An input of the run; what was not recorded is None. ``nonfinite`` tensors were let through as they are."""
 
     reference: str
+    revision: str | None
+    size_bytes: int | None
+    files: tuple[RecordedFile, ...]
     tensors: int | None
     unused: tuple[UnusedTensors, ...] | None
-    nonfinite: bool
+    rows: tuple[UsedRows, ...]
+    nonfinite: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest, as far as a verification needs it. ``beside`` are the files beside the shards."""
+    """What a finished folder is made of, and of what. ``beside`` are the files beside the shards."""
 
     version: str
     shards: tuple[RecordedFile, ...]
     beside: tuple[RecordedFile, ...]
     inputs: tuple[RecordedInput, ...]
+    run: RunRecord
 
     @property
     def lets_nonfinite_through(self) -> bool:
@@ -67,6 +83,7 @@ REASONS: Mapping[str, str] = {
     "layer": "of layers that the recipe does not take",
     "weight": "that the recipe's numbers leave nothing of (a weight or a scale of 0)",
     "elsewhere": "that the recipe takes from another model",
+    "lender": "of a model that only lends tokens and rows of its vocabulary",
     "no_place": "that nothing in the output corresponds to",
 }
 """Why a tensor of an input may be unused."""
@@ -79,22 +96,23 @@ def read_manifest(path: Path) -> Manifest:
     if not shards:
         raise InputError(f"{path}: lists no shards")
     return Manifest(
-        version=_get(path, fields, "version", str),
+        version=get(path, fields, "version", str),
         shards=shards,
         beside=_files(path, fields, "files") if "files" in fields else (),
-        inputs=tuple(_input(path, each) for each in _mappings(path, fields, "inputs")),
+        inputs=tuple(_input(path, each) for each in mappings(path, fields, "inputs")),
+        run=read_run(path, fields),
     )
 
 
 def _files(path: Path, fields: Mapping[str, object], key: str) -> tuple[RecordedFile, ...]:
     found = tuple(
         RecordedFile(
-            _get(path, each, "name", str),
-            _perhaps(path, each, "bytes", int),
-            _perhaps(path, each, "header_sha256", str),
-            _perhaps(path, each, "sha256", str),
+            get(path, each, "name", str),
+            perhaps(path, each, "bytes", int),
+            perhaps(path, each, "header_sha256", str),
+            perhaps(path, each, "sha256", str),
         )
-        for each in _mappings(path, fields, key)
+        for each in mappings(path, fields, key)
     )
     for file in found:
         # A name leads nowhere but to the manifest's own folder.
@@ -108,33 +126,22 @@ def _input(path: Path, fields: Mapping[str, object]) -> RecordedInput:
     if "unused" in fields:
         unused = tuple(
             UnusedTensors(
-                _get(path, each, "why", str),
-                _get(path, each, "tensors", int),
-                tuple(str(name) for name in _get(path, each, "names", list)),
+                get(path, each, "why", str),
+                get(path, each, "tensors", int),
+                tuple(str(name) for name in get(path, each, "names", list)),
             )
-            for each in _mappings(path, fields, "unused")
+            for each in mappings(path, fields, "unused")
         )
     return RecordedInput(
-        reference=_get(path, fields, "reference", str),
-        tensors=_perhaps(path, fields, "tensors", int),
+        reference=get(path, fields, "reference", str),
+        revision=perhaps(path, fields, "revision", str),
+        size_bytes=perhaps(path, fields, "bytes", int),
+        files=_files(path, fields, "files") if "files" in fields else (),
+        tensors=perhaps(path, fields, "tensors", int),
         unused=unused,
-        nonfinite=bool(fields.get("nonfinite")),
+        rows=tuple(
+            UsedRows(get(path, each, "name", str), get(path, each, "used", int), get(path, each, "of", int))
+            for each in (mappings(path, fields, "rows") if "rows" in fields else ())
+        ),
+        nonfinite=texts(path, fields, "nonfinite"),
     )
-
-
-def _mappings(path: Path, fields: Mapping[str, object], key: str) -> list[dict[str, object]]:
-    found = _get(path, fields, key, list)
-    if not all(isinstance(each, dict) for each in found):
-        raise InputError(f"{path}: {key!r} is not what a run writes there")
-    return found
-
-
-def _get(path: Path, fields: Mapping[str, object], key: str, kind: type[_T]) -> _T:
-    value = fields.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise InputError(f"{path}: {key!r} is {'not what a run writes there' if key in fields else 'missing'}")
-    return value
-
-
-def _perhaps(path: Path, fields: Mapping[str, object], key: str, kind: type[_T]) -> _T | None:
-    return _get(path, fields, key, kind) if fields.get(key) is not None else None

@@ -28,6 +28,8 @@ _OF_TOKENIZER = re.compile(
 )
 """Files that belong to a tokenizer: all of these come from one model."""
 
+_AT_A_TIME = 1 << 16
+
 
 @dataclass(frozen=True, slots=True)
 class SideFiles:
@@ -41,6 +43,14 @@ class SideFiles:
     texts: Mapping[str, str]
     config: Mapping[str, object]
     notes: tuple[str, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the files that are copied and of those that are written, config.json aside."""
+        copied = sum(path.stat().st_size for path in self.copies.values())
+        # A tokenizer's text is large, and so would be a copy of it.
+        starts = ((text, at) for text in self.texts.values() for at in range(0, len(text), _AT_A_TIME))
+        return copied + sum(len(text[at : at + _AT_A_TIME].encode("utf-8", "backslashreplace")) for text, at in starts)
 
 
 def side_files(

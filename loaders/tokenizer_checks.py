@@ -11,6 +11,7 @@ from .checkpoint import CONFIG_LIMIT_BYTES
 from .config_checks import CONFIG_FILE, text_configs
 from .findings import Check, Findings, skipped
 from .input_files import read_json
+from .json_stream import JsonStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ TOKENIZER_LIMIT_BYTES = 200_000_000
 """Far above what there is: a vocabulary of 262 000 tokens takes 35 MB."""
 
 _TOKENIZER, _SETTINGS, _GENERATION = "tokenizer.json", "tokenizer_config.json", "generation_config.json"
+_ADDED = "added_tokens.json"
 _VOCABULARIES = ("tokenizer", "vocab", "spiece", "sentencepiece", "merges", "source.spm", "target.spm")
 _ID = re.compile(r"[0-9]{1,12}")
 _SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "decoder_start_token_id", "sep_token_id")
@@ -60,37 +62,57 @@ def check_tokenizer(folder: Path, config: Mapping[str, object], rows: int | None
 def _tokenizer_ids(folder: Path, findings: Findings) -> dict[str, int]:
     """The highest token id that each of the tokenizer's files has."""
     found: dict[str, int] = {}
-    for name in (_TOKENIZER, _SETTINGS, "added_tokens.json"):
-        fields = _read(folder, name, findings)
-        if not fields:
-            continue
-        ids = [each for each in _ids_of(name, fields) if type(each) is int]
-        if ids:
-            found[name] = max(ids)
-        elif name == _TOKENIZER:
-            findings.problem(name, "has no vocabulary")
-    return found
+    if (folder / _TOKENIZER).exists():
+        try:
+            highest = _highest_id(folder / _TOKENIZER)
+        except InputError as error:
+            _tell(folder / _TOKENIZER, error, findings)
+        else:
+            if highest >= 0:
+                found[_TOKENIZER] = highest
+            else:
+                findings.problem(_TOKENIZER, "has no vocabulary")
+    decoder = _read(folder, _SETTINGS, findings).get("added_tokens_decoder")
+    listed = {
+        _SETTINGS: [int(key) for key in decoder if _ID.fullmatch(key)] if isinstance(decoder, dict) else [],
+        _ADDED: [number for number in _read(folder, _ADDED, findings).values() if type(number) is int],
+    }
+    return found | {name: max(ids) for name, ids in listed.items() if ids}
 
 
-def _ids_of(name: str, fields: Mapping[str, object]) -> Iterator[object]:
-    """Token ids in one of the files; of a long list, its last."""
-    if name == "added_tokens.json":
-        yield from fields.values()
-        return
-    if name == _SETTINGS:
-        decoder = fields.get("added_tokens_decoder")
-        yield from (int(key) for key in decoder if _ID.fullmatch(key)) if isinstance(decoder, dict) else ()
-        return
-    model = fields.get("model")
-    vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    if isinstance(vocabulary, dict):
-        yield from vocabulary.values()
-    elif isinstance(vocabulary, list) and vocabulary:
-        yield len(vocabulary) - 1
-    added = fields.get("added_tokens")
-    for each in added if isinstance(added, list) else ():
-        if isinstance(each, dict):
-            yield each.get("id")
+def _highest_id(path: Path) -> int:
+    """The highest id in a tokenizer.json, -1 if there is none; a piece of the file at a time. Raises InputError."""
+    highest = -1
+    with JsonStream(path, TOKENIZER_LIMIT_BYTES) as stream:
+        if stream.kind != "{":
+            raise InputError(f"{path}: not a JSON object")
+        for key in stream.items():
+            if key == "model" and stream.kind == "{":
+                for inner in stream.items():
+                    if inner == "vocab" and stream.kind in "{[":
+                        highest = max(highest, _highest_of(stream))
+                    else:
+                        stream.skip()
+            elif key == "added_tokens" and stream.kind == "[":
+                for batch in stream.batches():
+                    ids = (each.get("id") for each in batch if isinstance(each, dict))
+                    highest = max((highest, *(number for number in ids if type(number) is int)))
+            else:
+                stream.skip()
+        stream.end()
+    return highest
+
+
+def _highest_of(stream: JsonStream) -> int:
+    """The highest id of a vocabulary: a mapping of tokens to ids, or a list, whose places are the ids."""
+    highest, count = -1, 0
+    for batch in stream.batches():
+        if isinstance(batch, dict):
+            highest = max((highest, *(number for number in batch.values() if type(number) is int)))
+        else:
+            count += len(batch)
+            highest = count - 1
+    return highest
 
 
 def _special_ids(folder: Path, config: Mapping[str, object], findings: Findings) -> Iterator[tuple[str, str, int]]:
@@ -115,7 +137,11 @@ def _read(folder: Path, name: str, findings: Findings) -> dict[str, object]:
     if not (folder / name).exists():
         return {}
     try:
-        return read_json(folder / name, TOKENIZER_LIMIT_BYTES if name == _TOKENIZER else CONFIG_LIMIT_BYTES)
+        return read_json(folder / name, CONFIG_LIMIT_BYTES)
     except InputError as error:
-        findings.problem(name, str(error).removeprefix(f"{folder / name}").lstrip(":").strip())
+        _tell(folder / name, error, findings)
         return {}
+
+
+def _tell(path: Path, error: InputError, findings: Findings) -> None:
+    findings.problem(path.name, str(error).removeprefix(str(path)).lstrip(":").strip())

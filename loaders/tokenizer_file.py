@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeGuard
 from ..engine.errors import InputError
 from .input_files import read_json
 from .sentencepiece_file import MODEL_FILE, needs_conversion, sentencepiece_document
-from .tokenizer_model import model_of
+from .tokenizer_model import model_of, read_document
+from .vocabulary_files import vocabulary_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -32,7 +33,7 @@ SETTINGS_LIMIT_BYTES = 20_000_000
 MOST_TOKENS = 1 << 24
 """Far above what there is; ids are counted in int32."""
 
-_OTHER_FILES = ("vocab.json", "vocab.txt", "tekken.json", "spiece.model", "sentencepiece.bpe.model", "qwen.tiktoken")
+_OTHER_FILES = ("tekken.json", "spiece.model", "sentencepiece.bpe.model", "qwen.tiktoken")
 
 SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 SPECIAL_LISTS = ("additional_special_tokens", "extra_special_tokens")
@@ -70,24 +71,27 @@ class ModelTokenizer:
     special: Mapping[str, object] = field(repr=False)
 
 
-def read_tokenizer(folder: Path) -> tuple[ModelTokenizer, dict[str, object]] | None:
+def read_tokenizer(folder: Path, *, merges: bool = True) -> tuple[ModelTokenizer, dict[str, object]] | None:
     """Read the tokenizer of a model folder, and its tokenizer.json; None if there is none. Raises InputError.
 
-    The parsed file is the large part of it: most callers let go of it. Of a SentencePiece model one is made.
+    The parsed file is the large part of it: most callers let go of it, and need no ``merges``. Of other
+    forms that are known, one is made.
     """
     path = folder / TOKENIZER_FILE
     settings = _read_optional(folder / SETTINGS_FILE)
+    special = _read_optional(folder / SPECIAL_FILE)
     if os.path.lexists(path):
-        document = read_json(path, TOKENIZER_LIMIT_BYTES)
+        document = read_document(path, TOKENIZER_LIMIT_BYTES, merges=merges)
     elif os.path.lexists(folder / MODEL_FILE):
         path = folder / MODEL_FILE
         document = sentencepiece_document(path, settings)
+    elif found := vocabulary_document(folder, settings, _by_name(settings, special)):
+        path, document = found
     else:
         other = next((name for name in _OTHER_FILES if os.path.lexists(folder / name)), None)
         if other is not None:
             raise InputError(needs_conversion(folder / other, "it cannot be read"))
         return None
-    special = _read_optional(folder / SPECIAL_FILE)
     ids, added, plain_tokens = ids_in(document, path)
     _check_apart(ids, path)
     further = [
@@ -121,6 +125,12 @@ def named_tokens(*settings: Mapping[str, object]) -> Iterator[str]:
                 text = token_text(value)
                 if text is not None:
                     yield text
+
+
+def _by_name(*settings: Mapping[str, object]) -> dict[str, str]:
+    """The special tokens that settings name, by their names; the first to name one counts."""
+    found = ((name, token_text(mapping.get(name))) for mapping in reversed(settings) for name in SPECIAL_NAMES)
+    return {name: text for name, text in found if text is not None}
 
 
 def ids_in(document: Mapping[str, object], path: Path) -> tuple[dict[str, int], dict[str, AddedToken], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
@@ -24,11 +25,14 @@ from .tokenizer_file import (
 from .tokenizer_model import check_merges, model_of, model_with
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from .tokenizer_file import ModelTokenizer
     from .tokenizer_union import OutputTokens
+
+_AT_A_TIME = 4096
+"""Members of a vocabulary that are written at a time."""
 
 _OTHER_FORMS = re.compile(
     r"vocab\.(json|txt|model)|merges\.txt|tokenizer\.model.*|spiece\.model|sentencepiece.*\.model|tekken\.json|.*\.tiktoken"
@@ -84,8 +88,8 @@ def _changed(document: Mapping[str, object], tokens: OutputTokens, path: Path) -
     for part in ("post_processor", "padding"):
         if part in document:
             changed[part] = _renumbered(document[part], tokens.ids, path)
-    for explicit in (False, True):
-        changed["model"] = model_with(model_of(document, path), tokens, explicit=explicit or bool(tokens.plain))
+    for joining in (tokens.plain, (*tokens.plain, *tokens.added)):
+        changed["model"] = model_with(model_of(document, path), tokens, joining)
         if ids_in(changed, path)[0] == tokens.ids:
             break
     else:
@@ -149,10 +153,33 @@ def _without(settings: Mapping[str, object], gone: frozenset[str]) -> dict[str, 
 
 def _lines(document: Mapping[str, object], path: Path) -> str:
     """JSON with a line for each part: the vocabulary's own lines would be half a million."""
-    parts = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items()]
+    found: list[str] = []
     try:
-        for part in parts:
-            part.encode()
+        for number, (key, value) in enumerate(document.items()):
+            found.append(("{\n  " if number == 0 else ",\n  ") + json.dumps(key) + ": ")
+            for piece in _pieces(value):
+                piece.encode()
+                found.append(piece)
     except UnicodeEncodeError as error:
         raise InputError(f"{path}: one of the output's tokens has half a character, which no text has") from error
-    return "{\n  " + ",\n  ".join(parts) + "\n}\n"
+    return "".join([*found, "\n}\n"])
+
+
+def _pieces(value: object) -> Iterator[str]:
+    """JSON of a value, some members at a time: the encoder holds several times what it writes."""
+    if isinstance(value, dict) and len(value) <= _AT_A_TIME:
+        start = "{"
+        for key, member in value.items():
+            yield f"{start}{json.dumps(key, ensure_ascii=False)}: "
+            yield from _pieces(member)
+            start = ", "
+        yield "}" if value else "{}"
+    elif isinstance(value, dict | list) and len(value) > _AT_A_TIME:
+        members = iter(value.items() if isinstance(value, dict) else value)
+        start = "{" if isinstance(value, dict) else "["
+        while some := list(islice(members, _AT_A_TIME)):
+            yield start + json.dumps(dict(some) if isinstance(value, dict) else some, ensure_ascii=False)[1:-1]
+            start = ", "
+        yield "}" if isinstance(value, dict) else "]"
+    else:
+        yield json.dumps(value, ensure_ascii=False)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from tokenizers import pre_tokenizers
 
 from ..engine.errors import InputError
+from .input_files import check_depth
+from .json_stream import JsonStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from .tokenizer_union import OutputTokens
@@ -19,6 +21,47 @@ _LAST_CHOICE = -1e6
 """A Unigram score so low that a piece is used only where nothing else fits."""
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+
+
+def read_document(path: Path, limit_bytes: int, *, merges: bool) -> dict[str, object]:
+    """Parse a tokenizer.json; without ``merges``, which are its larger half, they are left out. Raises InputError.
+
+    Neither the text of the file nor a token of its vocabulary is held twice.
+    """
+    found: dict[str, object] = {}
+    with JsonStream(path, limit_bytes) as stream:
+        if stream.kind != "{":
+            raise InputError(f"{path}: not a JSON object")
+        for key in stream.items():
+            assert key is not None
+            if key != "model" or stream.kind != "{":
+                found[key] = stream.value()
+                continue
+            model: dict[str, object] = {}
+            for part in stream.items():
+                assert part is not None
+                if part != "merges" or stream.kind != "[":
+                    model[part] = stream.value()
+                elif merges:
+                    model[part] = _merges(stream, model.get("vocab"))
+                else:
+                    stream.skip()
+            found[key] = model
+        stream.end()
+    check_depth(found, path)
+    return found
+
+
+def _merges(stream: JsonStream, vocabulary: object) -> list[object]:
+    """The merges, their tokens those of the vocabulary."""
+    known = {token: token for token in vocabulary} if isinstance(vocabulary, dict) else {}
+    found: list[object] = []
+    for batch in stream.batches():
+        for merge in batch:
+            if isinstance(merge, list):
+                merge[:] = [known.get(part, part) if isinstance(part, str) else part for part in merge]
+            found.append(merge)
+    return found
 
 
 def model_of(document: Mapping[str, object], path: Path) -> Mapping[str, object]:
@@ -71,15 +114,14 @@ def _is_byte_level(document: Mapping[str, object]) -> bool:
     return False
 
 
-def model_with(model: Mapping[str, object], tokens: OutputTokens, *, explicit: bool) -> dict[str, object]:
-    """The model without what is cut, and with the new ordinary tokens; merges that make or use a cut token go too.
+def model_with(model: Mapping[str, object], tokens: OutputTokens, joining: Iterable[str]) -> dict[str, object]:
+    """The model without what is cut, and with the tokens that join it; merges that make or use a cut token go too.
 
-    ``explicit`` gives added tokens, too, a place in the vocabulary, so that they have the ids they are meant to have.
+    Added tokens need a place in the vocabulary only where they would not have the ids they are meant to have without.
     """
     found = dict(model)
     vocabulary, merges = found.get("vocab"), found.get("merges")
-    joining = [*tokens.plain, *tokens.added] if explicit else []
-    joining.sort(key=tokens.ids.__getitem__)
+    joining = sorted(joining, key=tokens.ids.__getitem__)
     if isinstance(vocabulary, dict):
         kept = {token: index for token, index in vocabulary.items() if tokens.ids.get(token) == index}
         found["vocab"] = kept | {token: tokens.ids[token] for token in joining}

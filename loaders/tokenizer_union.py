@@ -45,6 +45,8 @@ def tokens_of(
     Of what is new, ordinary tokens come first, model by model in the order of their ids, and added ones after them.
     A token that some model adds is an added one; the first model's settings count. A new ordinary token joins the
     vocabulary if the source ``takes_up`` it; else it is added as a word, which is not looked for inside of others.
+    Those that join come before such words: then the words need no place in the vocabulary, where they would be used
+    inside of others after all.
     """
     own, rows = source.tokenizer, source.rows
     ids = {token: index for token, index in own.ids.items() if index < rows}
@@ -64,15 +66,15 @@ def tokens_of(
     for text, name in differing.items():
         notes.append(f"{name}: the added token {text!r} has other settings than in an earlier model, which count")
     ordinary = [token for token in plain if token not in added]
-    joining = tuple(token for token in ordinary if takes_up(token))
+    joining = {token: None for token in ordinary if takes_up(token)}
     end = max(ids.values(), default=-1) + 1
-    new = [text for text in dict.fromkeys((*ordinary, *added, *extra)) if text not in ids]
+    words = {token: None for token in ordinary if token not in joining}
+    new = [text for text in dict.fromkeys((*joining, *words, *added, *extra)) if text not in ids]
     ids.update((text, end + number) for number, text in enumerate(new))
-    words = set(ordinary).difference(joining)
     alone = set(new).difference(added, joining)
     added |= {text: AddedToken(text, single_word=text in words) for text in new if text in alone}
     by_id = dict(sorted(added.items(), key=lambda item: ids[item[0]]))
-    return OutputTokens(ids, by_id, joining, cut, tuple(notes))
+    return OutputTokens(ids, by_id, tuple(joining), cut, tuple(notes))
 
 
 def _counted(number: int) -> str:

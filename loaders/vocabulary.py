@@ -104,7 +104,7 @@ def _tokenizers(
     # The source comes last, so that its file is the one that is left.
     for ref in sorted(models, key=lambda ref: ref == source):
         document = {}  # let go of one before the next is read
-        read[ref], document = read_tokenizer(Path(models[ref].folder)) or (None, {})
+        read[ref], document = read_tokenizer(Path(models[ref].folder), merges=ref == source) or (None, {})
     first = read[source]
     if first is None:
         raise InputError(f"{models[source].folder}: has no {TOKENIZER_FILE}, which 'tokenizer' in the recipe needs")

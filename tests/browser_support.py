@@ -60,11 +60,17 @@ def opened(browser: Any, path: Path, size: tuple[int, int] = WIDE, **settings: A
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(path.as_uri())
+        wait_until_ready(page)
         yield page
-        assert asked == [path.as_uri()]
+        assert {url.partition("#")[0] for url in asked} == {path.as_uri()}
         assert complaints == []
     finally:
         context.close()
+
+
+def wait_until_ready(page: Any) -> None:
+    """Wait for a page that unpacks what it shows."""
+    page.wait_for_selector("body:not(.loading)")
 
 
 def violations(page: Any) -> list[str]:

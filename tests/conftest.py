@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from textwrap import dedent
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import plait
 import pytest
+from browser_support import started_browser
 from checkpoints import Shape, write_family
+from graph_page_support import TiesPage, write_ties_page
 from hypothesis import settings
 from resume_support import write_inputs
 from view_support import LAYERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # How long an example takes depends on who else is at work on the machine; that is no test's business.
@@ -54,3 +56,16 @@ def planned(view_family: Path, tmp_path: Path) -> Callable[..., plait.MergePlan]
         return plait.plan(path, **options)
 
     return plan
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless browser; tests that ask for it are skipped where there is none."""
+    with started_browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def ties_page(tmp_path_factory: pytest.TempPathFactory) -> TiesPage:
+    """The page of a small plan's graph."""
+    return write_ties_page(tmp_path_factory.mktemp("ties"))

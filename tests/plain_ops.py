@@ -11,6 +11,7 @@ import plain_gram
 import plain_overlap
 import plain_select
 import plain_spectrum
+import plain_task_vectors
 import plain_triplets
 import plain_vocabulary
 import plait.ops
@@ -22,6 +23,8 @@ from plait.engine.opdef import OpDef, Site, Tile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from plait.engine.graph import Space
 
 assert plait.ops  # registers them
 
@@ -140,6 +143,7 @@ PLAIN: Mapping[str, Callable[..., torch.Tensor]] = {
     **plain_triplets.PLAIN,
     **plain_vocabulary.PLAIN,
     **plain_distance.PLAIN,
+    **plain_task_vectors.PLAIN,
 }
 """An op's value by its name; exact where the op is: one rounding an operation, inputs in order."""
 
@@ -198,13 +202,15 @@ def reduce_in_tiles(
     tiles: Sequence[Tile],
     block_elements: int,
     attrs: Mapping[str, Any] | None = None,
+    *,
+    space: Space = "weight",
 ) -> torch.Tensor:
-    """Run a reduction over tiles in the order given."""
+    """Run a reduction over tiles in the order given; ``space`` is that of the inputs."""
     reduction, specs, total = definition.reduction, specs_of(ins), ins[0].numel()
     assert reduction is not None
     assert definition.kernel is not None
     attrs, whole = attrs or {}, STATES.get(definition.name, ())
-    specs = [spec.with_(space="state") if position in whole else spec for position, spec in enumerate(specs)]
+    specs = [spec.with_(space="state" if position in whole else space) for position, spec in enumerate(specs)]
     state = _unset(reduction.state_spec(specs, total, block_elements), 0)
     for tile in tiles:
         partial = _unset(reduction.partial_spec(specs, tile.elements, block_elements))

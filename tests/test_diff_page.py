@@ -8,12 +8,12 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import pytest
 from diff_support import LLAMA, drawn, figures, moved, named, page_of, report_of
 from merge_support import save_model
+from page_support import Page
 from plait.cli import main
 
 if TYPE_CHECKING:
@@ -23,40 +23,12 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------------------------------------ the page
 
 
-class _Page(HTMLParser):
-    """A page's tags that have to be closed, and its text by table."""
-
-    VOID = frozenset({"meta", "input", "br"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.cells: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes += attrs
-        if tag not in self.VOID:
-            self.open.append(tag)
-        if tag in ("td", "th"):
-            self.cells.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and {"td", "th"} & set(self.open):
-            self.cells[-1] += data
-
-
 def test_the_page_holds_every_tensor_and_fetches_nothing() -> None:
     cells = {(i, kind): figures((i + 1) / 1000) for i in range(32) for kind in LLAMA}
     report = report_of(cells, [("lm_head.weight", figures(0)), ("ids", figures(None))])
     report = replace(report, only_a=("gone.weight",), only_b=("new.weight",))
     text = page_of(report)
-    page = _Page(text)
+    page = Page(text)
     assert page.open == []
     assert {tensor.name for tensor in report.tensors} <= set(page.cells)
     assert "gone.weight" in text
@@ -72,7 +44,7 @@ def test_the_page_holds_every_tensor_and_fetches_nothing() -> None:
 
 
 def test_a_page_of_a_model_without_layers_is_whole_too() -> None:
-    assert _Page(page_of(report_of({}, [("weight", figures(0))]))).open == []
+    assert Page(page_of(report_of({}, [("weight", figures(0))]))).open == []
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -103,7 +75,7 @@ def test_the_command_shows_writes_and_reports(models: Path) -> None:
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "\x1b" not in shown.stdout
     assert "self_attn.q_proj.bias" in shown.stdout
-    assert _Page((models / "page.html").read_text(encoding="utf-8")).open == []
+    assert Page((models / "page.html").read_text(encoding="utf-8")).open == []
     assert sorted(path.name for path in models.iterdir()) == ["a", "b", "page.html"]
     said = json.loads(command(models, "a", "b", "--json").stdout)
     assert set(said) == {

@@ -58,7 +58,7 @@ def test_no_line_is_wider_than_the_screen(width: int, layers: int) -> None:
 def test_many_kinds_are_grouped_and_many_layers_share_a_row() -> None:
     kinds = [f"self_attn.part{n}" for n in range(9)] + [f"mlp.part{n}" for n in range(9)] + ["ln_1", "ln_2", "gate"]
     report = report_of({(i, kind): figures(0.01 if i % 2 else 0.03) for i in range(100) for kind in kinds})
-    (folded,) = heat_maps(report, most_columns=9, most_rows=48)
+    (folded,) = heat_maps(report.cells, most_columns=9, most_rows=48)
     assert folded.columns == ("attention", "mlp", "norm", "other")
     assert len(folded.rows) <= 48
     assert [layer for row in folded.rows for layer in row] == list(range(100))
@@ -66,13 +66,13 @@ def test_many_kinds_are_grouped_and_many_layers_share_a_row() -> None:
     one = folded.cells[folded.rows[0], "attention"]
     assert one.elements == 100 * 9 * 3
     assert one.relative_l2 == pytest.approx(((0.03**2 * 2 + 0.01**2) / 3) ** 0.5)
-    (whole,) = heat_maps(report, most_columns=None, most_rows=None)
+    (whole,) = heat_maps(report.cells, most_columns=None, most_rows=None)
     assert (len(whole.columns), len(whole.rows)) == (21, 100)
 
 
 def test_biases_join_their_weights_before_kinds_are_grouped() -> None:
     kinds = ["attn.c_attn", "attn.c_attn.bias", "ln_1", "ln_1.bias"]
-    (folded,) = heat_maps(report_of({(0, kind): figures() for kind in kinds}), most_columns=2, most_rows=None)
+    (folded,) = heat_maps(report_of({(0, kind): figures() for kind in kinds}).cells, most_columns=2, most_rows=None)
     assert folded.columns == ("attn.c_attn", "ln_1")
 
 

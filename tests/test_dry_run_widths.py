@@ -84,6 +84,22 @@ def test_a_picture_and_its_legend_have_the_same_letters(merges) -> None:
     assert not {"█", "░", "▄"} & set("".join(lines))
 
 
+def test_an_old_windows_console_gets_plain_letters(merges) -> None:
+    stream = io.StringIO()
+    console.print_lines(Console(file=stream, width=80, legacy_windows=True), lines_of(merges["dare"], 80))
+    assert stream.getvalue().isascii()
+
+
+def test_a_graph_of_many_parts_is_cut_and_the_bars_show_all(planned) -> None:
+    starts = [7, 2, 9, 0, 5, 3, 8, 1, 6, 4] * 3
+    merge = planned(passthrough(*[(f"FT{1 + index % 2}", at, at + 1) for index, at in enumerate(starts)]))
+    lines = [line.plain for line in lines_of(merge, None)]
+    assert len([line for line in lines if line.startswith(("├ ", "└ "))]) == 19
+    assert sum(" more, all with -v" in line for line in lines) == 1
+    full = "\n".join(line.plain for line in lines_of(merge, None, verbose=True))
+    assert all(f"model.layers.{layer}  " in full for layer in range(len(starts)))
+
+
 def test_colours_are_for_models_and_the_page_says_the_same_without(merges) -> None:
     coloured, plain = io.StringIO(), io.StringIO()
     lines = lines_of(merges["franken"], 80)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
@@ -29,9 +31,10 @@ from plait.engine.time_model import program_seconds
 from plait.views.graph_document import MOST_MOMENTS, document
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import plait
+
+DOCS = Path(__file__).parent.parent / "docs" / "graph-json.md"
+FIELD = re.compile(r"`(\w+)`")
 
 
 @pytest.fixture(scope="module")
@@ -277,3 +280,37 @@ def test_a_tensor_that_equals_another_is_made_once(family) -> None:
         assert (tensor["shard"], tensor["offset_bytes"]) != (first["shard"], first["offset_bytes"])
     one = document(planned(family, EXPANSION), tensor=again[0]["name"])
     assert one["tensors"][0]["same_as"] == again[0]["same_as"]
+
+
+# ------------------------------------------------------------------------------------------------- the page of it
+
+
+def keys(value: object, inside: str = "") -> set[str]:
+    """Every field of a document; what an op is told is the op's own business."""
+    if isinstance(value, list):
+        return {key for each in value for key in keys(each)}
+    if not isinstance(value, dict) or inside == "attrs":
+        return set()
+    return set(value) | {found for key, each in value.items() for found in keys(each, key)}
+
+
+def test_the_docs_name_every_field(merge) -> None:
+    page = DOCS.read_text(encoding="utf-8")
+    assert {key for key in keys(expanded(merge)) if f"`{key}`" not in page} == set()
+    known = keys(expanded(merge)) | {"low", "high", "node", "attr"}
+    told = {name for line in page.splitlines() if line.startswith("| `") for name in FIELD.findall(line.split("|")[1])}
+    assert told - known == set()
+
+
+def test_the_graph_is_built_by_the_lines_in_the_docs(family, tmp_path, monkeypatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    merge = planned(family, DARE)
+    merge.write_graph(tmp_path / "merge.json", expand=True)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(compile(code, str(DOCS), "exec"), found)
+    assert set(found["tensors"].edges) == set(merge.graph.edges)
+    assert dict(found["tensors"].nodes(data="kind")) == dict(merge.graph.nodes(data="kind"))
+    assert list(found["made"].nodes(data="op")) == list(
+        op_graph_of(merge, "model.embed_tokens.weight").nodes(data="op")
+    )

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import combinations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -18,6 +19,7 @@ from merge_support import save_model, tensors_of
 from plait.cli import main
 from plait.engine.errors import OutputError, UsageError
 from plait.views.graph_document import document
+from plait.views.graph_ops import op_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,6 +133,32 @@ def test_strands_show_who_gives_what(family, tmp_path) -> None:
     assert drawn(PATTERN) == ["model0-edge"] * 8
     # One layer four times over: as many beads.
     assert "stroke-dasharray" in written(planned(family, EXPANSION), tmp_path / "graph.svg")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_boxes_of_an_op_graph_lie_beside_each_other(family, recipe) -> None:
+    found = document(planned(family, RECIPES[recipe]), expand=True)
+    numbers = {model["mark"]: number for number, model in enumerate(found["models"])}
+    kinds = {kind["program"]: kind for kind in found["kinds"]}
+    for number in kinds:
+        program, kind = found["programs"][number], kinds[number]
+        pieces, width, height = op_picture(
+            program, kind["reads"], example=kind["example"], varies=kind["varies"], numbers=numbers
+        )
+        picture = ElementTree.fromstring(f"<svg>{''.join(pieces)}</svg>")
+        frames = [each for each in picture.iter("rect") if each.get("class", "").startswith("ground")]
+        places = [tuple(float(each.get(name, "")) for name in ("x", "y", "width", "height")) for each in frames]
+        for x, y, wide, high in places:
+            assert min(x, y) >= 0
+            assert x + wide <= width + 0.2
+            assert y + high <= height + 0.2
+        for (x, y, wide, high), (left, top, across, down) in combinations(places, 2):
+            assert x + wide <= left or left + across <= x or y + high <= top or top + down <= y
+        # Every op is in one of them.
+        words = [each.text or "" for each in picture.iter("text")]
+        for op in {node["op"] for node in program["nodes"]}:
+            named = sum(word.split(" (")[0] == op for word in words)
+            assert named == sum(node["op"] == op for node in program["nodes"])
 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
@@ -340,6 +368,21 @@ def test_too_much_for_a_picture_is_refused(family, tmp_path, monkeypatch) -> Non
         merge.write_graph(tmp_path / f"graph.{suffix}")
         merge.write_graph(tmp_path / f"graph.{suffix}", expand=True, tensor=NAME)
     merge.write_graph(tmp_path / "graph.json", expand=True)
+
+
+def test_mermaid_is_not_given_more_than_it_takes(family, tmp_path, monkeypatch) -> None:
+    merge = planned(family, DARE)
+    whole = written(merge, tmp_path / "graph.mmd")
+    assert "agree_sum<br/>" in whole
+    with pytest.raises(UsageError, match="500 arrows"):  # over two thousand of them
+        merge.write_graph(tmp_path / "graph.mmd", expand=True)
+    monkeypatch.setattr("plait.views.graph_mermaid.MOST_ARROWS", 20)
+    smaller = written(merge, tmp_path / "graph.mmd")
+    assert smaller.count(" -->") == 12 < whole.count(" -->")
+    assert "agree_sum<br/>" not in smaller
+    monkeypatch.setattr("plait.views.graph_mermaid.MOST_LETTERS", 100)
+    with pytest.raises(UsageError, match="too much for Mermaid"):
+        merge.write_graph(tmp_path / "graph.mmd")
 
 
 def test_options_that_would_do_nothing_and_names_that_are_not_there(family, tmp_path, say) -> None:

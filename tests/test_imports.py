@@ -32,9 +32,18 @@ DEFINITIONS = frozenset(
 
 OPS_MAY_IMPORT = frozenset({"errors", "graph", "methoddef", "opdef", "panels", "row_map", "units"})
 LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "rates", "recipe", "suggest", "units", "vocabulary"})
-VIEWS_MAY_IMPORT = DEFINITIONS | {"mapping", "plan", "profile", "progress", "reading", "simulate", "tiling"}
-VIEWS_MAY_IMPORT |= {"time_model", "trial"}
-"""A merge's map, its plan and its replay, how far a run is and what it took, a method's cost."""
+VIEWS_MAY_IMPORT = DEFINITIONS | {
+    "mapping",
+    "plan",
+    "profile",
+    "progress",
+    "reading",
+    "simulate",
+    "tiling",
+    "time_model",
+    "trial",
+}
+"""A merge's map, its plan, its replay and its time, how far a run is and what it took, a method's cost."""
 
 LIBRARIES = {
     # What a room needs beyond Python itself, torch and numpy. Formats belong to loaders, the screen to views.
@@ -90,7 +99,7 @@ def allowed(room: str, name: str) -> bool:
     """Whether a module in ``room`` may import the module called ``name`` (both inside plait)."""
     if room in ("", "examples") or room_of(name) == room or name == "plait.version":
         return True
-    if room == "views" and name in ("plait.diff_report", "plait.merge", "plait.verification"):
+    if room == "views" and name in ("plait.diff_report", "plait.merge", "plait.run_report", "plait.verification"):
         return True  # the plan and the results that a view shows
     if room_of(name) != "engine":
         return False

@@ -88,8 +88,12 @@ def test_many_layers_share_columns_and_none_is_wider_than_the_screen(planned) ->
 def test_words_for_layers_count_all_of_them(layers: list[int | None]) -> None:
     said = spans(layers)
     given_layers = [layer for layer in layers if layer is not None]
-    if " parts" in said:
-        assert said.startswith(f"{len(given_layers)} layers in ")
+    if " of " in said or " again" in said:
+        different = len(set(given_layers))
+        assert said.startswith(f"{different} of ") or different == max(given_layers) - min(given_layers) + 1
+        low, high = min(given_layers), max(given_layers)
+        assert (f"{low}–{high}" if high > low else f"{low}, ") in said
+        assert said.endswith(f", {len(given_layers) - different} again") == (len(given_layers) > different)
         return
     counted = 0
     for part in said.split(", ") if said else []:
@@ -103,7 +107,10 @@ def test_layers_that_go_on_are_a_range() -> None:
     assert spans([0, 1, 2, 3]) == "0–3"
     assert spans([None, 4, 5, None, 7]) == "4–5, 7"
     assert spans([0, 1, 1, 1]) == "0–1, 1 (2 times)"
-    assert spans([0, 3, 0, 3, 0]) == "5 layers in 5 parts, 0–3"
+    assert spans([0, 3, 0, 3, 0]) == "2 of 0–3, 3 again"
+    assert spans([0, 1, 1, 2, 2, 3, 3, 4]) == "0–4, 3 again"
+    assert spans([4, None, 9, None, 14, None, 19]) == "4 of 4–19"
+    assert spans([7, None] * 4) == "7, 3 again"
 
 
 def test_a_model_that_is_there_twice_has_two_lines(planned) -> None:

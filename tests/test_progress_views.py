@@ -126,7 +126,7 @@ def test_a_terminal_has_stages_bytes_memory_workers_and_time(monkeypatch: pytest
 def test_a_terminal_without_the_letters_gets_others() -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     console = Console(file=file, width=100, force_terminal=True, color_system=None, legacy_windows=False)
-    console.print(progress._screen(pace_at(30), console))
+    console.print(progress.screen(pace_at(30), console))
     file.flush()
     said = file.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
     assert "> tensors  * flush" in said

@@ -259,3 +259,19 @@ def test_a_file_that_the_library_refuses(tmp_path: Path):
     save_tokenizer(tmp_path / "other", from_tokens("ac"))
     with pytest.raises(InputError, match=r"base.tokenizer\.json: the tokenizers library cannot read it"):
         tokenizer_of(tmp_path, {"base": 2, "other": 2}, base="base")
+
+
+def test_letters_that_the_base_spells_in_bytes_stay_bytes_inside_of_words(tmp_path: Path) -> None:
+    # A byte-level vocabulary writes bytes as letters: what it calls ĵ is the byte 0x93.
+    save_tokenizer(tmp_path / "base", with_byte_fallback(700))
+    save_tokenizer(tmp_path / "other", byte_level(400, special=["<|mine|>"]))
+    made = tokenizer_of(tmp_path, {"base": 700, "other": 401}, base="base")
+    out = written(made, tmp_path, tmp_path / "out")
+    base, joined = (Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in (tmp_path / "base", out))
+    assert base.token_to_id("ĵ") is None
+    assert joined.get_vocab() == made.token_ids
+    assert set(made.token_ids) == set(base.get_vocab()) | set(byte_level(400, special=["<|mine|>"]).get_vocab())
+    for text in ("ĵaŭdo", "aĵb", "ĴĵĤĥ ĳ_x", "the ĵus dog"):
+        assert joined.encode(text).ids == base.encode(text).ids, text
+    without_rules = json.loads((out / "tokenizer.json").read_text("utf-8")) | {"normalizer": None}
+    assert "ĵ" in Tokenizer.from_str(json.dumps(without_rules)).encode("the ĵ dog").tokens, "alone it is found"

@@ -12,6 +12,7 @@ from checkpoints import write_family
 from merge_support import file_bytes, peak_bytes, save_model, tensors_of, write_recipe
 from merge_support import plait as run_plait
 from plait.engine.errors import InputError, Interrupted, UsageError
+from plait.views import dry_run
 from tokenizer_support import byte_level
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -173,3 +174,37 @@ def test_a_dry_run_shows_whose_rows_are_gathered(family: Path) -> None:
     tree, _, reads = found.stdout.partition("\n  read ")
     assert tree.count("gather A B ") == 2
     assert [f"{mark} {EMBEDDING}" in reads for mark in "AB"] == [True, True]
+    merge = plait.plan(recipe)
+    rows = merge.plan.island_of(EMBEDDING).spec.shape[0]
+    assert f" {rows} vocabulary rows, " in next(dry_run.page(merge, None, free_disk_bytes=1)).plain
+
+
+def test_the_rows_that_a_model_lends_are_counted(family: Path) -> None:
+    block = (
+        "{source: base, tokens: {'<|mine|>': {source: ft1}, zo: {source: {kind: model_token, model: ft1, token: c}}}}"
+    )
+    text = f"merge_method: passthrough\nmodels: [{{model: base}}]\ntokenizer: {block}\n"
+    plait.plan(write_recipe(family / "recipe.yml", text)).run(family / "out")
+    base, lender = json.loads((family / "out" / "plait-manifest.json").read_text())["inputs"]
+    # Two tokens; five rows of padding in the base, of which two give way to them.
+    rows = byte_level(400).get_vocab_size() + 5
+    assert {(each["used"], each["of"]) for each in base["rows"]} == {(rows - 2, rows)}
+    other_rows = tensors_of(family / "ft1")[EMBEDDING].shape[0]
+    assert {"name": EMBEDDING, "used": 2, "of": other_rows} in lender["rows"]
+    (unused,) = lender["unused"]
+    assert (unused["why"], unused["tensors"]) == ("lender", lender["tensors"] - len(lender["rows"]))
+    (said,) = [check.said for check in plait.verify(family / "out").checks if check.name == "inputs"]
+    assert f"2 of {other_rows} rows of" in said
+    assert f"{unused['tensors']} of them unused, and explained" in said
+
+
+@pytest.mark.parametrize("block", ["{source: union}", "{source: ft1}"])
+def test_the_disk_that_a_run_needs_counts_the_tokenizer(family: Path, block: str) -> None:
+    for name in ("base", "ft1"):  # as large as the tokenizers of large models
+        settings = json.loads((family / name / "tokenizer_config.json").read_text())
+        settings["chat_template"] = "{# " + "x" * 3_000_000 + " #}"
+        (family / name / "tokenizer_config.json").write_text(json.dumps(settings))
+    plan = plait.plan(write_recipe(family / "recipe.yml", RECIPE.format(block=block)))
+    plan.run(family / "out")
+    taken_bytes = sum(file.stat().st_size for file in (family / "out").iterdir())
+    assert taken_bytes <= plan.disk_needed_bytes <= taken_bytes + (2 << 20)

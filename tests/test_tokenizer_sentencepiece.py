@@ -149,9 +149,9 @@ def test_models_that_are_not_read(tmp_path: Path, data: bytes, config: dict[str,
 def test_other_forms_are_named_and_not_passed_over(tmp_path: Path):
     save_tokenizer(tmp_path / "base", from_tokens("ab"))
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "vocab.json").write_text("{}")
+    (tmp_path / "other" / "tekken.json").write_text("{}")
     with pytest.raises(
-        InputError, match=r"other.vocab\.json: it cannot be read, and there is no tokenizer\.json beside it"
+        InputError, match=r"other.tekken\.json: it cannot be read, and there is no tokenizer\.json beside it"
     ):
         tokenizer_of(tmp_path, {"base": 2, "other": 2}, base="base")
 

@@ -74,24 +74,21 @@ def width_of(console: Console) -> int | None:
 
 
 def print_lines(console: Console, lines: Iterable[Text]) -> None:
-    """Print lines as they are: nothing is wrapped, padded or read as markup.
-
-    Where one of the letters that pages draw with cannot be shown, none is: a picture and its legend stay alike.
-    """
-    plain = console.legacy_windows or showable(console, _DRAWN_WITH) != _DRAWN_WITH
+    """Print lines as they are: nothing is wrapped, padded or read as markup."""
     for line in lines:
-        line.plain = showable(console, line.plain.translate(_PLAIN_LETTERS) if plain else line.plain)
+        line.plain = showable(console, line.plain)
         # Soft wrapping is rich's word for leaving lines alone.
         console.print(line, soft_wrap=True)
 
 
 def showable(console: Console, text: str) -> str:
-    """A text in letters that a console has, as many as before."""
-    try:
-        text.encode(console.encoding)
-    except UnicodeEncodeError:
-        return text.translate(_PLAIN_LETTERS).encode(console.encoding, "replace").decode()
-    return text
+    """The text in letters that the console has, as many of them.
+
+    Where it lacks one of those that pages draw with, all of them are replaced: a picture and its legend stay alike.
+    """
+    if console.legacy_windows or not _can_show(console, _DRAWN_WITH):
+        text = text.translate(_PLAIN_LETTERS)
+    return text if _can_show(console, text) else text.encode(console.encoding, "replace").decode(console.encoding)
 
 
 def warn(console: Console, text: str) -> None:
@@ -104,6 +101,14 @@ def warning(text: str, width: int | None) -> list[Text]:
     first, *rest = wrap(f"warning: {clean(text)}", width, indent=2)
     label, said = first[:8], first[8:]
     return [Text.assemble((label, "yellow"), said), *map(Text, rest)]
+
+
+def _can_show(console: Console, text: str) -> bool:
+    try:
+        text.encode(console.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _console(*, stderr: bool) -> Console:

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from ..engine.units import format_bytes, format_count, format_seconds
 from .console import output, print_lines, width_of
-from .figures import UNDEFINED, cosine, nonfinite, percent
-from .heat import LEVELS, HeatMap, heat_maps, scale_of
-from .layout import Row, clean, count, facts, shorten, table
+from .figures import cosine, nonfinite, percent
+from .heat import scale_of
+from .heat_lines import RIGHT, figures_row, maps, titles
+from .layout import clean, count, facts, shorten, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ..diff_report import DiffReport, Figures, StackLayers
-    from .heat import Scale
+    from ..diff_report import DiffReport, StackLayers
 
 _MOST_ROWS = 48
 _MOST_LISTED = 10
-_CELL = 6
-"""Columns of a cell: a glyph and a number of up to five letters."""
-
-_GLYPHS = "░▒▓█"
-_STYLES = ("blue", "cyan", "yellow", "bold red")
-_SAME = "="
-assert len(_GLYPHS) == len(_STYLES) == LEVELS
 
 
 def show(report: DiffReport, *, verbose: bool) -> None:
@@ -46,20 +38,17 @@ def page(report: DiffReport, width: int | None, *, verbose: bool) -> Iterator[Te
     if outside:
         yield Text()
         yield from table(
-            [_titles("outside of the layers"), *(_row(*each, scale) for each in outside)], width, right=_RIGHT
+            [titles("outside of the layers"), *(figures_row(*each, scale) for each in outside)], width, right=RIGHT
         )
-    room = None if width is None else max((width - 2 - _label_width(report)) // (_CELL + 1), 1)
-    for each in heat_maps(report, most_columns=room, most_rows=None if width is None else _MOST_ROWS):
-        yield Text()
-        yield from _map(each, scale, width)
-    if report.cells:
-        yield _legend(scale, width)
+    yield from maps(report.cells, scale, width, most_rows=_MOST_ROWS)
     chosen = report.tensors if verbose else report.most_changed[:_MOST_LISTED]
     if chosen:
         title_text = "all tensors" if verbose else "most changed"
         yield Text()
         yield from table(
-            [_titles(title_text), *(_row(tensor.name, tensor.figures, scale) for tensor in chosen)], width, right=_RIGHT
+            [titles(title_text), *(figures_row(tensor.name, tensor.figures, scale) for tensor in chosen)],
+            width,
+            right=RIGHT,
         )
 
 
@@ -130,76 +119,3 @@ def _layers(stacks: Sequence[StackLayers]) -> list[str]:
         for stack in stacks
         if stack.layers_a != stack.layers_b and stack.layers_a and stack.layers_b
     ]
-
-
-_RIGHT = (0, 1, 2)
-
-
-def _titles(first: str) -> Row:
-    return Row(Text(first, "bold"), [Text(title, "bold") for title in ("cosine", "rel. L2", "changed")])
-
-
-def _row(name: str, figures: Figures, scale: Scale) -> Row:
-    distance = _cell(figures, scale)
-    return Row(Text(clean(name)), [Text(cosine(figures.cosine)), distance, Text(percent(figures.changed_share))])
-
-
-def _cell(figures: Figures | None, scale: Scale) -> Text:
-    """A glyph that says how hot, and the relative L2."""
-    if figures is None:
-        return Text(" " * _CELL)
-    value = figures.relative_l2
-    if value is None:
-        return Text(_SAME if figures.identical else UNDEFINED, "dim")
-    if value == 0:
-        return Text(f"{_SAME if figures.identical else _GLYPHS[0]}{percent(value):>5}", "dim")
-    level = scale.level(value)
-    return Text(f"{_GLYPHS[level]}{percent(value):>5}", _STYLES[level])
-
-
-def _label_width(report: DiffReport) -> int:
-    """Columns of the longest label of a row."""
-    layers = max((layer for _, layer, _ in report.cells), default=0) + 1
-    digits = len(str(layers - 1))
-    return max(digits if layers <= _MOST_ROWS else 2 * digits + 1, len("layer"))
-
-
-def _map(each: HeatMap, scale: Scale, width: int | None) -> Iterator[Text]:
-    """What the columns are, with their figures, and below it the map."""
-    marks = [_mark(index) for index in range(len(each.columns))]
-    rows = [_titles(f"kinds in {clean(each.stack)}")]
-    for mark, column in zip(marks, each.columns, strict=True):
-        whole = each.whole(column)
-        rows.append(_row(column, whole, scale))
-        rows[-1].guide.append(f"{mark} ", "bold")
-    yield from table(rows, width, right=_RIGHT)
-    yield Text()
-    labels = [_span(row) for row in each.rows]
-    first = max(map(len, (*labels, "layer")))
-    yield Text(f"  {'layer':<{first}}" + "".join(f" {mark:>{_CELL}}" for mark in marks), "bold")
-    for label, row in zip(labels, each.rows, strict=True):
-        line = Text(f"  {label:>{first}}")
-        for column in each.columns:
-            cell = _cell(each.cells.get((row, column)), scale)
-            line.append(" " * (1 + _CELL - cell.cell_len)).append_text(cell)
-        line.rstrip()
-        yield line
-
-
-def _span(row: range) -> str:
-    return str(row[0]) if len(row) == 1 else f"{row[0]}–{row[-1]}"
-
-
-def _mark(index: int) -> str:
-    """A to z, then aa, ab and so on."""
-    higher, lower = divmod(index, len(ascii_lowercase))
-    return (_mark(higher - 1) if higher else "") + ascii_lowercase[lower]
-
-
-def _legend(scale: Scale, width: int | None) -> Text:
-    line = Text("  relative L2: ", "dim")
-    line.append(f"{_SAME} identical", "dim")
-    if scale.high:
-        for glyph, style, edge in zip(_GLYPHS, _STYLES, scale.edges, strict=True):
-            line.append("  ").append(f"{glyph} ≤ {percent(edge)}", style)
-    return line if width is None else shorten(line, width)

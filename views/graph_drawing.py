@@ -59,15 +59,19 @@ class Drawing:
     arrows: tuple[Arrow, ...]
 
 
-def drawing(document: Mapping[str, Any]) -> Drawing:
-    """Draw a document: folded, or every tensor with its ops where it is expanded, or one tensor where it has one."""
+def drawing(document: Mapping[str, Any], *, ops: bool = True) -> Drawing:
+    """Draw a document: folded, or every tensor with its ops where it is expanded, or one tensor where it has one.
+
+    Without ``ops`` a folded one is drawn without op graphs.
+    """
     if document["tensor"] is not None:
         parts = [_tensor(document, document["tensors"][0])]
     elif document["expanded"]:
         parts = [([cluster], arrows) for cluster, arrows in map(_model_alone, document["models"])]
         parts += _every_tensor(document)
     else:
-        parts = [_folded(document), *(_kind(document, kind) for kind in main_kinds(document, MOST_KINDS))]
+        kinds = main_kinds(document, MOST_KINDS) if ops else []
+        parts = [_folded(document), *(_kind(document, kind) for kind in kinds)]
     return Drawing(
         _title(document),
         tuple(model["mark"] for model in document["models"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import UsageError
 from ..engine.units import format_count
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from ..merge import MergePlan
     from .graph_document import Draft
-    from .graph_drawing import Drawing
 
 MOST_NODES = 5000
 """Ops that a picture of everything may have."""
@@ -53,40 +52,43 @@ def _html(made: Draft, _expand: bool) -> Iterator[str]:
 
 def _dot(made: Draft, expand: bool) -> Iterator[str]:
     from .graph_dot import lines
+    from .graph_drawing import drawing
 
-    return lines(_drawing(made, expand))
+    return lines(drawing(_pictured(made, expand)))
 
 
 def _mermaid(made: Draft, expand: bool) -> Iterator[str]:
-    from .graph_mermaid import lines
+    from .graph_drawing import drawing
+    from .graph_mermaid import MOST_ARROWS, MOST_LETTERS, fits, lines
 
-    return lines(_drawing(made, expand))
+    document = _pictured(made, expand)
+    # One tensor's ops are all there is of it; of a folded graph they are what can be done without.
+    for drawn in (drawing(document), drawing(document, ops=False)):
+        if fits(drawn):
+            return lines(drawn)
+    raise UsageError(
+        f"this is too much for Mermaid, which takes {MOST_ARROWS} arrows and {format_count(MOST_LETTERS)} letters; "
+        "take .svg, .dot or .html, or --tensor NAME for one tensor"
+    )
 
 
 def _svg(made: Draft, expand: bool) -> Iterator[str]:
-    from .graph_document import document_of
     from .graph_svg import lines
 
-    _check_size(made, expand)
-    return lines(document_of(made, expand=expand))
+    return lines(_pictured(made, expand))
 
 
-def _drawing(made: Draft, expand: bool) -> Drawing:
+def _pictured(made: Draft, expand: bool) -> dict[str, Any]:
+    """The document for a picture. Raises UsageError for more than a picture can show."""
     from .graph_document import document_of
-    from .graph_drawing import drawing
 
-    _check_size(made, expand)
-    return drawing(document_of(made, expand=expand))
-
-
-def _check_size(made: Draft, expand: bool) -> None:
-    """Raises UsageError for more than a picture can show."""
     nodes = sum(len(island.program.nodes) + len(island.outputs) - 1 for island in made.islands) if expand else 0
     if nodes > MOST_NODES and made.tensor is None:
         raise UsageError(
             f"--expand: {format_count(nodes)} ops are too many for a picture (at most {format_count(MOST_NODES)}); "
             "take --tensor NAME for one tensor, or .html or .json for all of them"
         )
+    return document_of(made, expand=expand)
 
 
 _WRITERS: Mapping[str, Callable[[Draft, bool], Iterator[str]]] = {

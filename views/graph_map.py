@@ -20,7 +20,7 @@ _TITLES, _FROM, _CHART = 0, 276, 432
 _WIDTH = 848
 _ROW, _LINE = 40, 19
 _MOST_HEIGHT, _LEAST_LAYER, _MOST_LAYER = 480, 3.0, 6.5
-_MOST_CHIPS = 5
+_MOST_CHIPS = 4
 _MOST_STRAND = 8.0
 _INSET = 4.0
 
@@ -146,10 +146,11 @@ def _row(
 
 
 def _chips(x: float, y: float, layers: str, marks: Sequence[str], numbers: Mapping[str, int]) -> Iterator[str]:
-    for mark in marks[:_MOST_CHIPS]:
+    most = _MOST_CHIPS if len(marks) > _MOST_CHIPS + 1 else len(marks)
+    for mark in marks[:most]:
         yield svg.chip(x, y, mark, numbers[mark])
         x += svg.chip_width(mark) + 3
-    more = f"+{len(marks) - _MOST_CHIPS} " if len(marks) > _MOST_CHIPS else ""
+    more = f"+{len(marks) - most} " if len(marks) > most else ""
     yield svg.text(x + 4, y + 13, more + layers, "mono soft")
 
 
@@ -160,21 +161,24 @@ def _strands(
     if group["stack"] is None:
         return
     lanes = [(source["model"], low, high) for source in group["from"] for low, high in source["ranges"]]
-    across = (_WIDTH - _CHART) / max(layers, 1)
+    across = _across(layers)
     inset = _INSET + (len(lanes) - 1) * 2
     down = (height - 2 * inset) / _layers(row)
     every = _layers(row) // row["times"]
     size = group["last_layer"] - group["first_layer"]
     wide = min(max(across * 0.8 / max(len(lanes), 1), 2.5), _MOST_STRAND, down * 1.2)
+    apart = 1.5 if len(lanes) < 6 else 0.4
     for time in range(row["times"]):
         first = group["first_layer"] - row["first_layer"] + time * every
         shift = time * (row["shift"] or 0)
         for lane, (mark, low, high) in enumerate(lanes):
-            start, end = ((_CHART + (at + shift + 0.5) * across) for at in (low, high))
-            top, bottom = (inset + (at + 0.5) * down for at in (first, first + size))
+            start, end = (_CHART + (at + shift + 0.5) * across for at in (low, high))
+            # One layer has no way to go: it is an upright piece.
+            reach = 0.0 if size else max(min((down - wide) / 2, 6.0), 0.0)
+            top, bottom = inset + (first + 0.5) * down - reach, inset + (first + size + 0.5) * down + reach
             # Lanes are as far apart as they are wide, whichever way they go.
             long = math.hypot(end - start, bottom - top) or 1.0
-            beside = (lane - (len(lanes) - 1) / 2) * (wide + 1.5)
+            beside = (lane - (len(lanes) - 1) / 2) * (wide + apart)
             x, y = (beside, 0.0) if not size else (beside * (bottom - top) / long, -beside * (end - start) / long)
             # One layer again and again is a row of beads.
             beads = f' stroke-dasharray="0 {svg.number(down)}"' if low == high and size else ""
@@ -185,14 +189,18 @@ def _strands(
             )
 
 
+def _across(layers: int) -> float:
+    """How far apart the models' layers are drawn; several strands at the last one have room."""
+    return (_WIDTH - _CHART - 12) / max(layers, 1)
+
+
 def _axis(layers: int, charts: Sequence[tuple[float, float]]) -> Iterator[str]:
     """The models' layers along the top, with a thin line down at some of them."""
     if not layers or not charts:
         return
-    across = (_WIDTH - _CHART) / layers
     step = next(each for each in (1, 2, 4, 8, 16, 32, 64, 128, 1 << 20) if layers / each <= 10)
     for layer in range(0, layers, step):
-        x = _CHART + (layer + 0.5) * across
+        x = _CHART + (layer + 0.5) * _across(layers)
         yield svg.text(x, 0, str(layer), "small soft middle")
         for top, bottom in charts:
             yield svg.line(x, top, x, bottom, "line-edge")

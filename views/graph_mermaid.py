@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _LONGEST = 60
 """Columns of a line in a label."""
 
+MOST_ARROWS, MOST_LETTERS = 500, 50_000
+"""What Mermaid draws where nobody has told it to take more."""
+
 _SPECIAL = re.compile(r"[^\w .,…→–\-+=/()\[\]×]")
 """What a label may not hold as it is; Mermaid reads words, quotes, semicolons and percent signs in most places."""
 
@@ -38,6 +41,11 @@ def lines(drawing: Drawing) -> Iterator[str]:
     for number in sorted(set(numbers.values())):
         # The text keeps the colour of the theme, which may be light or dark.
         yield f"  classDef model{number} stroke:{model_colours()[number].light},stroke-width:3px"
+
+
+def fits(drawing: Drawing) -> bool:
+    """Whether Mermaid takes a drawing as large as this."""
+    return len(drawing.arrows) <= MOST_ARROWS and sum(len(line) + 1 for line in lines(drawing)) <= MOST_LETTERS
 
 
 def _cluster(cluster: Cluster, numbers: Mapping[str, int], indent: str) -> Iterator[str]:

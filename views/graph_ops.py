@@ -75,12 +75,13 @@ def op_picture(
         for each in column:
             places[each] = (x, y + heights[each] / 2)
             y += heights[each] + _APART
-        x += layout.widths[number] + _GAP
+        # Many lines that go up and down need room to turn.
+        x += layout.widths[number] + _GAP + min(8 * max(len(column) - 4, 0), 60)
     pieces = list(_wires(layout, steps, places, numbers))
     for number, step in steps.items():
         left, middle = places[number]
         pieces += _box(step, left, middle - step.height / 2, numbers)
-    return pieces, x - _GAP, max(taken)
+    return pieces, max(places[each][0] + steps[each].width for each in steps), max(taken)
 
 
 def _steps(

@@ -30,8 +30,11 @@ _SMALLEST = 0.62
 """How much smaller a long op graph may be drawn."""
 
 
-def lines(document: Mapping[str, Any]) -> Iterator[str]:
-    """A document as SVG: folded, unfolded where it is expanded, or one tensor where it has one."""
+def lines(document: Mapping[str, Any], *, inside: bool = False) -> Iterator[str]:
+    """A document as SVG: folded, unfolded where it is expanded, or one tensor where it has one.
+
+    ``inside`` of a page it is light or dark as the page is.
+    """
     numbers = {model["mark"]: number for number, model in enumerate(document["models"])}
     body: list[str] = []
     left, left_height = _models(document, numbers)
@@ -66,7 +69,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="title about">'
     yield f'<title id="title">{svg.shown(_title(document))}</title>'
     yield f'<desc id="about">{svg.shown(_about(document))}</desc>'
-    yield svg.style()
+    yield svg.style(inside=inside)
     yield svg.box(0, 0, width, y, "ground", radius=0)
     yield from _head(document)
     yield from body
@@ -91,7 +94,7 @@ def _about(document: Mapping[str, Any]) -> str:
 def _head(document: Mapping[str, Any]) -> Iterator[str]:
     recipe = document["recipe"]
     if document["tensor"] is not None:
-        yield svg.text(_MARGIN, 56, svg.shortened(document["tensor"], 96), "title ink")
+        yield svg.text(_MARGIN, 56, svg.shortened(document["tensor"], 84), "title ink")
         yield svg.text(_MARGIN, 80, f"{recipe['method']}: {recipe['summary']}", "soft")
     else:
         yield svg.text(_MARGIN, 56, recipe["method"], "title ink")
@@ -151,7 +154,7 @@ class _Part:
 
 
 def _heading(part: _Part) -> Iterator[str]:
-    yield svg.text(0, 0, part.heading, "strong ink")
+    yield svg.text(0, 0, svg.shortened(part.heading, 150), "strong ink")
     yield svg.text(0, 19, part.notes, "small soft")
 
 
@@ -189,7 +192,7 @@ def _op_graphs(document: Mapping[str, Any], numbers: Mapping[str, int]) -> Itera
             drawn = op_picture(program, kind["reads"], example=kind["example"], varies=kind["varies"], numbers=numbers)
             yield _Part(f"[{kind['number']}]  {kind['steps']}", f"{example} · {_notes(program)}", drawn)
         elif same is not None:
-            yield _Part(f"[{kind['number']}]  as [{same['number']}], with other numbers", example)
+            yield _Part(f"[{kind['number']}]  as [{same['number']}], but for types or numbers", example)
         else:
             yield _Part(f"[{kind['number']}]  {kind['steps']}", example)
 

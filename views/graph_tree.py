@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .layers import Made, Run
     from .legend import Legend
 
+_FIRST, _LAST = 12, 6
+"""Lines of a long graph that are shown without -v; the layers' bars show all of it."""
+
 _NAMED = 3
 """Tensors that a line names where a layer is made in several ways."""
 
@@ -29,7 +32,12 @@ def graph_tree(
     head = [Text(title, "bold") for title in ("tensors", "size", "ops", "from")]
     rows = [Row(heading("output"), head)]
     parts = folded if unfolded else fold_cycles(folded, kinds)
-    for part in parts:
+    left_out = range(_FIRST, len(parts) - _LAST) if not unfolded and len(parts) > _FIRST + _LAST + 1 else range(0)
+    for index, part in enumerate(parts):
+        if index in left_out:
+            if index == left_out[0]:
+                rows.append(Row(Text(f"… {len(left_out)} more, all with -v", "dim"), (), Text("├ ", "dim")))
+            continue
         guide, below = ("└ ", "  ") if part is parts[-1] else ("├ ", "│ ")
         if isinstance(part, Cycle):
             rows.append(_cycle_row(part, guide))

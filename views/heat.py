@@ -11,7 +11,7 @@ from ..diff_report import together
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from ..diff_report import DiffReport, Figures
+    from ..diff_report import Figures
 
 LEVELS = 4
 """Steps of heat that a screen tells apart."""
@@ -36,7 +36,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Scale:
-    """From relative L2 to heat, logarithmic between ``low`` and ``high``; both 0 where nothing differs."""
+    """From a distance, as relative L2 is, to heat, logarithmic from ``low`` to ``high``; 0 if nothing differs."""
 
     low: float
     high: float
@@ -60,17 +60,26 @@ class Scale:
 
 def scale_of(figures: Iterable[Figures]) -> Scale:
     """The scale that fits what is shown."""
-    found = [each.relative_l2 for each in figures]
+    return scale_between(each.relative_l2 for each in figures)
+
+
+def scale_between(found: Iterable[float | None]) -> Scale:
+    """The scale that fits numbers; zeros, infinity and None are not on it."""
     values = [value for value in found if value and math.isfinite(value)]
     if not values:
         return Scale(0.0, 0.0)
     return Scale(min(*values, max(values) / _LEAST_SPAN), max(values))
 
 
-def heat_maps(report: DiffReport, *, most_columns: int | None, most_rows: int | None) -> list[HeatMap]:
-    """A map a stack of compared layers. Neighbouring layers share a row, and kinds a column, where they must."""
+def heat_maps(
+    cells: Mapping[tuple[str, int, str], Figures], *, most_columns: int | None, most_rows: int | None
+) -> list[HeatMap]:
+    """A map a stack of compared layers, from figures by (stack, layer, kind).
+
+    Neighbouring layers share a row, and kinds a column, where they must.
+    """
     stacks: dict[str, dict[tuple[int, str], Figures]] = {}
-    for (stack, layer, kind), figures in report.cells.items():
+    for (stack, layer, kind), figures in cells.items():
         stacks.setdefault(stack, {})[layer, kind] = figures
     return [_heat_map(stack, cells, most_columns, most_rows) for stack, cells in stacks.items()]
 

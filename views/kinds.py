@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Kind:
     islands: tuple[Island, ...]
     programs: tuple[Program, ...]
 
-    @property
+    @cached_property
     def largest(self) -> Island:
         """The tensor that stands for the kind."""
         return max(self.islands, key=lambda island: island.spec.size_bytes)

@@ -75,7 +75,7 @@ def tracks(layers: Sequence[Layer]) -> list[Track]:
 
 
 def spans(layers: Sequence[int | None]) -> str:
-    """A model's layers in words: ``0–31``, ``0–7, 4–11``, ``31 (12 times)``; how many of them where there are many."""
+    """A model's layers in words: ``0–31``, ``0–7, 4–11``, ``31 (12 times)``; ``8 of 4–39``, ``0–31, 8 again``."""
     parts: list[tuple[int, int, int]] = []  # first, last, times
     before: int | None = None
     for layer in layers:
@@ -93,7 +93,11 @@ def spans(layers: Sequence[int | None]) -> str:
         before = layer
     if len(parts) > _MOST_SPANS:
         given = [layer for layer in layers if layer is not None]
-        return f"{len(given)} layers in {len(parts)} parts, {min(given)}–{max(given)}"
+        low, high, different = min(given), max(given), len(set(given))
+        some = f"{different} of " if different <= high - low else ""
+        return f"{some}{f'{low}–{high}' if high > low else low}" + (
+            f", {len(given) - different} again" if len(given) > different else ""
+        )
     return ", ".join(
         (f"{first}–{last}" if last != first else f"{first}") + (f" ({times} times)" if times > 1 else "")
         for first, last, times in parts

@@ -66,7 +66,8 @@ class Settings:
         """From the least, at most 0, to the largest of a parameter's values over all models: bars share a scale."""
         each = [value for course in self.courses if course.name == name for value in course.values.values()]
         numbers = [float(value) for value in each if not isinstance(value, str)]
-        return min(numbers, default=0.0) if min(numbers, default=0.0) < 0 else 0.0, max(numbers, default=1.0)
+        low, high = min(*numbers, 0.0, 0.0), max(numbers, default=1.0)
+        return low, high if high > low else low + 1.0
 
 
 def one_value(courses: Sequence[Course]) -> Value | None:
@@ -80,13 +81,13 @@ def settings_of(merge: MergePlan, layers: Iterable[Layer]) -> Settings:
     found: dict[tuple[str | None, int, str, str], Course] = {}
     given: set[tuple[str | None, int, str]] = set()
     seeker = _Seeker()
+    of_models = [param for param in merge.method.params if param.scope == "model"]
+    of_tensors = [param for param in merge.method.params if param.scope == "tensor"]
     for layer in layers:
         number = layer.number if layer.stack is not None else None
         for made in layer.tensors:
             for model, again, scopes, looked_up in _scopes(made.mapped):
-                for param in merge.method.params:
-                    if (param.scope == "tensor") != (model is None):
-                        continue
+                for param in of_tensors if model is None else of_models:
                     chosen, value = seeker.find(param.name, scopes, looked_up, made.mapped.t)
                     if value is not None:
                         given.add((model, again, param.name))

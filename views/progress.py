@@ -72,7 +72,7 @@ class RunProgress:
         if self._table is not None:
             self._table.show(rows(self._pace), self._pace.share)
         elif self._live is not None:
-            self._live.update(_screen(self._pace, self._console), refresh=True)
+            self._live.update(screen(self._pace, self._console), refresh=True)
         elif progress.seconds - self._last_line_seconds >= PLAIN_SECONDS:
             self._last_line_seconds = progress.seconds
             print_lines(self._console, [Text(plain(self._pace))])
@@ -142,7 +142,7 @@ def rows(pace: Pace, *, over: bool = False) -> list[tuple[str, str]]:
     ]
 
 
-def _screen(pace: Pace, console: Console) -> Group:
+def screen(pace: Pace, console: Console) -> Group:
     """A bar as wide as the screen leaves, and below it the figures."""
     bar = Table.grid(padding=(0, 1), expand=True)
     bar.add_column(ratio=1)

@@ -31,17 +31,23 @@ text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans",
 """
 
 
-def style() -> str:
-    """Classes for type and colours. ``ink`` fills, ``ink-edge`` draws lines; models are ``model0``, ``model1`` …"""
+def style(*, inside: bool = False) -> str:
+    """Classes for type and colours. ``ink`` fills, ``ink-edge`` draws lines; models are ``model0``, ``model1`` …
+
+    ``inside`` of a page it is light or dark as the page is, else as the system is.
+    """
     named = {f"model{number}": colour for number, colour in enumerate(model_colours())} | dict(colours())
 
-    def rules(index: int) -> str:
+    def rules(*index: int) -> str:
         return "\n".join(
-            f".{name} {{ fill: {colour[index]}; }} .{name}-edge {{ stroke: {colour[index]}; }}"
-            for name, colour in named.items()
+            f".{name} {{ fill: {colour}; }} .{name}-edge {{ stroke: {colour}; }}"
+            for name, both in named.items()
             if name in _USED or name[:-1] == "model"
+            for colour in [both[index[0]] if len(index) == 1 else f"light-dark({both[0]}, {both[1]})"]
         )
 
+    if inside:
+        return f"<style>{_TYPE}{rules(0, 1)}\n</style>"
     return f"<style>{_TYPE}{rules(0)}\n@media (prefers-color-scheme: dark) {{\n{rules(1)}\n}}\n</style>"
 
 

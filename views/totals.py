@@ -89,11 +89,13 @@ def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose
 
 
 def output_words(merge: MergePlan) -> str:
-    """The output in a few words: layers, dtypes, and the seed where something is random."""
+    """The output in a few words: layers, rows of a vocabulary that is put together, dtypes, and a seed that matters."""
     found = []
     for prefix, stack in merge.compiled.mapping.stacks.items():
         now = "" if len(stack.source_layers) == stack.donor_layers else f" (from {stack.donor_layers})"
         found.append(f"{count(len(stack.source_layers), 'layer')}{now} in {clean(prefix)}")
+    if merge.tokenizer.vocabulary is not None:
+        found.append(f"{count(merge.tokenizer.vocabulary.rows, 'vocabulary row')}")
     written = sorted({str(island.spec.dtype).removeprefix("torch.") for island in merge.plan.graph.islands})
     seed = [f"seed {merge.plan.seed}"] if any(each.site_dependent for each in merge.plan.graph.programs) else []
     return ", ".join([*found, *written, *seed])

@@ -1,30 +1,5 @@
-// The page of a comparison: cells tell their figures, the table of all tensors is searched and sorted.
+// The page of a comparison: the table of all tensors is searched and sorted.
 "use strict";
-const detail = document.getElementById("detail");
-for (const table of document.querySelectorAll("table.heat")) {
-  const rows = [...table.tBodies[0].rows];
-  const first = table.querySelector("td[tabindex]");
-  if (first) first.tabIndex = 0;
-  const tell = (event) => {
-    const cell = event.target.closest("td[tabindex]");
-    if (cell) detail.textContent = cell.title;
-  };
-  table.addEventListener("pointerover", tell);
-  table.addEventListener("focusin", tell);
-  table.addEventListener("keydown", (event) => {
-    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-    const cell = event.target.closest("td[tabindex]");
-    if (!step || !cell) return;
-    event.preventDefault();
-    let row = rows.indexOf(cell.parentElement), column = cell.cellIndex, next = null;
-    do {
-      row += step[0]; column += step[1];
-      next = rows[row] && rows[row].cells[column];
-    } while (next && next.tagName === "TD" && !next.hasAttribute("tabindex"));
-    if (!next || !next.hasAttribute("tabindex")) return;
-    cell.tabIndex = -1; next.tabIndex = 0; next.focus();
-  });
-}
 const all = document.getElementById("all"), search = document.getElementById("search");
 const found = document.getElementById("found"), body = all.tBodies[0];
 search.addEventListener("input", () => {

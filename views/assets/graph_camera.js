@@ -3,7 +3,7 @@
 
 const LEAST_ZOOM = 0.12, MOST_ZOOM = 2.5;
 /** Text is not made smaller than this when the picture is fitted: what does not fit is panned to. */
-const LEAST_FIT = 0.62;
+const LEAST_FIT = 0.74;
 
 class Camera {
   constructor(view, canvas) {
@@ -50,10 +50,11 @@ class Camera {
     const { w, h } = this.view.placed;
     const { clientWidth, clientHeight } = this.canvas;
     const room = clientWidth < 640 ? 10 : 28;
-    const narrow = this.view.size === NARROW;
+    const { narrow } = this.view.size;
     const below = narrow ? 48 : 0;  // the buttons
     const across = (clientWidth - 2 * room) / w, down = (clientHeight - 2 * room - below) / h;
-    this.k = Math.min(Math.max(Math.min(across, down), narrow ? Math.min(across, 0.8) : Math.min(across, LEAST_FIT)), 1.15);
+    const whole = Math.min(across, down);
+    this.k = whole < LEAST_FIT ? Math.min(across, 1) : Math.min(whole, 1.15);
     this.x = (clientWidth - w * this.k) / 2;
     this.y = h * this.k > clientHeight - 2 * room - below ? room : (clientHeight - below - h * this.k) / 2;
     this.fitted = true;
@@ -77,9 +78,9 @@ class Camera {
     if (middle && this.k < 0.8) this.zoom(0.9 / this.k);
     if (whole && box.w * this.k > w - 24) this.zoom(Math.max((w - 24) / box.w, 0.6) / this.k);
     const left = box.x * this.k + this.x, top = box.y * this.k + this.y;
-    const width = Math.min(box.w * this.k, w - 24), height = Math.min(box.h * this.k, h - 24);
-    const { x, y } = this;
     const inset = this.view.tree.get(id).parent ? 56 : 12;  // below the crumbs
+    const width = Math.min(box.w * this.k, w - 24), height = Math.min(box.h * this.k, h - inset - 12);
+    const { x, y } = this;
     if (left < 12) this.x += 12 - left; else if (left + width > w - 12) this.x -= left + width - (w - 12);
     if (middle) this.y += Math.max((h - box.h * this.k) / 2, 24) - top;
     else {

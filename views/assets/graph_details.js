@@ -41,8 +41,8 @@ class Details {
 
   part(title, ...content) { return el("section", {}, el("h3", {}, title), ...content); }
 
-  table(heads, rows) {
-    return el("div", { class: "wide" }, el("table", {},
+  table(heads, rows, kind = "") {
+    return el("div", { class: `wide ${kind}` }, el("table", {},
       el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, ...rows.map((cells) => el("tr", {}, ...cells.map((cell) => el("td", {}, ...[cell].flat())))))));
   }
@@ -153,7 +153,7 @@ class Details {
         item.shards.size ? ["shards", this.shardsOf(item.shards)] : null,
       ]),
       groups ? this.part("From", this.table(["output", "models and layers"], (parts.length ? parts : [{ title: item.title, from: givenOf(this.tree, item).map(({ mark, layers }) => ({ model: mark, layers })) }]).map((group) => [clean(group.title),
-        group.from.flatMap((given) => [el("span", { class: "given" }, markOf(this.graph, given.model), ` ${given.layers}`), " "])])),
+        group.from.flatMap((given) => [el("span", { class: "given" }, markOf(this.graph, given.model), ` ${given.layers}`), " "])]), "from"),
         parts.length ? el("p", { class: "note" }, `${groups[0].times} times, each time further on`) : null) : null,
       depth.length ? this.part("Parameters, layer by layer", el("ul", { class: "files" }, ...depth)) : null,
       item.kinds ? this.part("How it is made", this.ways(item.kinds)) : null,
@@ -207,7 +207,6 @@ class Details {
 
   op(item) {
     const { node, program } = item;
-    const passes = program.passes.flatMap((pass, number) => (pass.nodes.includes(node.id) ? [number + 1] : []));
     const reads = readsOf(this.graph, item.tensors[0]);
     return [
       this.facts([
@@ -218,7 +217,7 @@ class Details {
         ["locality", node.locality],
         node.bytes === null ? null : [node.op === "write" ? "writes" : "reads", this.size(node.bytes)],
         ...Object.entries(node.attrs).map(([name, value]) => [name, Array.isArray(value) || typeof value !== "number" ? formatValue(value) : String(value)]),
-        ["in passes", passes.join(", ") || null],
+        ["in passes", passesOf(program, node) || null],
         ["takes", node.inputs.map((source) => program.nodes[source].op).join(", ") || null],
       ]),
       node.slots.length ? this.part("Source", this.sources(node.slots.map((slot) => reads[slot]))) : null,

@@ -3,7 +3,15 @@
 
 const ROOMY = { model: [244, 50], group: [330, 98], single: [330, 74], shard: [164, 50], row: 32, gap: 11, between: 68, pad: 8 };
 /** On a narrow page models and shards are a letter and a number, so that all three columns fit beside each other. */
-const NARROW = { model: [42, 40], group: [242, 98], single: [242, 74], shard: [40, 40], row: 54, gap: 10, between: 20, pad: 6 };
+const NARROW = { narrow: true, model: [42, 40], group: [242, 98], single: [242, 74], shard: [40, 40], row: 54, gap: 10, between: 20, pad: 6 };
+/** Where the output has many parts each is a line, so that a pattern of slices is seen at a glance. */
+const SIZES = [ROOMY, NARROW, { ...ROOMY, dense: true, group: [410, 36], single: [410, 36], gap: 5 }, { ...NARROW, dense: true, group: [242, 56], single: [242, 56], gap: 5 }];
+const MOST_CARDS = 12;
+
+/** The measures for a page of some width and a number of groups. */
+function sizeFor(width, groups) {
+  return SIZES[(width < 640 ? 1 : 0) + (groups > MOST_CARDS ? 2 : 0)];
+}
 
 /** Op graphs by program: tensors that are made alike look alike, and are laid out once. */
 const opLayouts = new WeakMap();
@@ -14,7 +22,7 @@ function opLayout(program) {
     flow.setDefaultEdgeLabel(() => ({}));
     for (const node of program.nodes) {
       const [first, second] = opLines(node);
-      const letters = Math.max(first.length * 1.2, second.length * 0.95);
+      const letters = Math.max(first.length * 1.2 + passesOf(program, node).length, second.length * 0.95);
       flow.setNode(String(node.id), { width: Math.round(Math.min(Math.max(letters * 7 + 30, 84), 200)), height: second ? 42 : 30 });
     }
     for (const node of program.nodes) for (const source of new Set(node.inputs)) flow.setEdge(String(source), String(node.id));
@@ -36,6 +44,17 @@ function opLayout(program) {
   return opLayouts.get(program);
 }
 
+/** The passes that an op runs in, where there are several: `1–3`, `2, 4`. */
+function passesOf(program, node) {
+  if (program.passes.length < 2) return "";
+  const numbers = program.passes.flatMap((pass, at) => (pass.nodes.includes(node.id) ? [at + 1] : []));
+  const runs = [];
+  for (const number of numbers) {
+    if (runs.length && runs.at(-1)[1] === number - 1) runs.at(-1)[1] = number; else runs.push([number, number]);
+  }
+  return runs.map(([low, high]) => (low === high ? `${low}` : `${low}–${high}`)).join(", ");
+}
+
 /** What an op's box says: its name, and its parameters or its dtype. */
 function opLines(node) {
   const attrs = Object.entries(node.attrs).map(([name, value]) => `${name} ${formatValue(value)}`).join(", ");
@@ -52,7 +71,7 @@ function layout(tree, open, size) {
 
   function measure(item) {
     const isOpen = open.has(item.id);
-    const stripe = item.kind === "group" && tree.children(item)[0].kind === "layer" ? 14 : 0;
+    const stripe = !size.dense && item.kind === "group" && tree.children(item)[0].kind === "layer" ? 14 : 0;
     const [w, least] = item.kind === "model" ? size.model
       : item.kind === "shard" || item.kind === "shards" ? size.shard
       : item.top ? (item.kind === "tensor" ? size.single : size.group)
@@ -109,7 +128,7 @@ function layout(tree, open, size) {
 }
 
 function rowWidth(item, size) {
-  return size === NARROW ? 200 : Math.min(Math.max(190 + item.title.length * 7.2, 300), 560);
+  return size.narrow ? 200 : Math.min(Math.max(190 + item.title.length * 7.2, 300), 560);
 }
 
 /**

@@ -96,9 +96,24 @@ class Page {
     this.panel.classList.toggle("raised", Boolean(item) && sheet);
     document.body.classList.toggle("selected", Boolean(item));
     this.timeline.span(item ? this.tree.tensorsOf(item) : []);
+    this.remember(item);
     if (item && middle) { this.glide(); this.camera.show(id, { middle: true }); }
     else if (item && this.camera.room().h < this.canvas.clientHeight) { this.glide(); this.camera.show(id); }
     this.view.draw();
+  }
+
+  /** The address says which tensor is shown: it can be kept, and loaded again. */
+  remember(item) {
+    const name = item?.kind === "tensor" ? `#${encodeURIComponent(this.graph.tensors.names[item.tensors[0]])}` : "#";
+    try { history.replaceState(null, "", name); } catch { /* not everywhere */ }
+  }
+
+  /** Go to the tensor that the address names. */
+  recall() {
+    let name = "";
+    try { name = decodeURIComponent(location.hash.slice(1)); } catch { /* not ours */ }
+    const tensor = name ? this.graph.tensors.names.indexOf(name) : -1;
+    if (tensor >= 0) this.reveal(tensor);
   }
 
   /** Unfold all that a tensor is in, go there and select it. */
@@ -137,7 +152,7 @@ class Page {
 
   resize() {
     if (this.view.whole) return;
-    const size = this.canvas.clientWidth < 640 ? NARROW : ROOMY;
+    const size = sizeFor(this.canvas.clientWidth, this.tree.groups.length);
     if (size !== this.view.size) {
       this.view.size = size;
       this.view.place();
@@ -151,7 +166,10 @@ class Page {
     const itemAt = (event) => this.tree.get(event.target.closest(".node")?.dataset.id);
     canvas.addEventListener("click", (event) => {
       const item = itemAt(event);
-      if (!item) return;
+      if (!item) {
+        if (view.selected && !event.target.closest("button")) this.close();
+        return;
+      }
       if (event.target.closest(".fold")) { view.active = item.id; this.toggle(item); } else this.select(item.id);
       view.shown.get(item.id)?.focus({ preventScroll: true });
     });
@@ -241,6 +259,7 @@ Tree.prototype.tensorsOf = function tensorsOf(item) {
     store.remove();
     window.plaitPage = new Page(graph);
     document.body.classList.remove("loading");
+    window.plaitPage.recall();
   } catch (error) {
     document.querySelector("#totals").textContent = `This browser cannot show the graph (${error.message}). It takes Chrome or Edge 123, Firefox 120, Safari 17.5, or newer.`;
     throw error;

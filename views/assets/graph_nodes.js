@@ -1,11 +1,11 @@
 // A box for each kind of item: what it says in the picture, and to a screen reader.
 "use strict";
 
-function nodeOf(tree, item, open, narrow) {
+function nodeOf(tree, item, open, size) {
   const { graph } = tree;
   const siblings = item.parent ? tree.children(item.parent) : tree.roots;
   const node = el("div", {
-    class: `node ${item.kind}${item.top ? " card" : ""}`,
+    class: `node ${item.kind}${item.top && !size.dense ? " card" : ""}${item.top ? " top" : ""}`,
     role: "treeitem",
     "data-id": item.id,
     "aria-level": item.level,
@@ -15,7 +15,7 @@ function nodeOf(tree, item, open, narrow) {
   });
   const head = el("div", { class: "head" });
   if (tree.canUnfold(item)) head.append(el("span", { class: "fold", "aria-hidden": "true" }, open ? "−" : "+"));
-  head.append(el("div", { class: "words" }, ...linesOf(tree, item, narrow)));
+  head.append(el("div", { class: "words" }, ...linesOf(tree, item, size)));
   node.append(head);
   if (open && item.kind === "tensor") node.append(opEdges(tree, item));
   if (item.model) node.style.setProperty("--mark", graph.models.find((each) => each === item.model).colour);
@@ -26,7 +26,7 @@ function nodeOf(tree, item, open, narrow) {
   return node;
 }
 
-function linesOf(tree, item, narrow) {
+function linesOf(tree, item, { narrow, dense }) {
   const { graph } = tree;
   const line = (kind, ...parts) => el("div", { class: kind }, ...parts);
   if (item.kind === "model") {
@@ -42,15 +42,17 @@ function linesOf(tree, item, narrow) {
   if (item.kind === "op") {
     const [first, second] = opLines(item.node);
     const marks = item.node.slots.map((slot) => markOf(graph, readsOf(graph, item.tensors[0])[slot].model));
-    return [line("title", first.trim(), ...marks.slice(0, 3).flatMap((mark) => [" ", mark]), marks.length > 3 ? "…" : null), second ? line("note", second) : null];
+    const passes = passesOf(item.program, item.node);
+    return [line("title", first.trim(), ...marks.slice(0, 3).flatMap((mark) => [" ", mark]), marks.length > 3 ? "…" : null,
+      passes ? el("small", { class: "passes", title: `in pass ${passes}` }, passes) : null), second ? line("note", second) : null];
   }
-  const marks = el("span", { class: "from" }, ...givenOf(tree, item).flatMap(({ mark, layers }) => [el("span", { class: "given" }, markOf(graph, mark), layers ? ` ${layers}` : null)]));
-  if (item.top) {
+  const marks = el("span", { class: "from" }, ...sourcesOf(tree, item));
+  if (item.top && !dense) {
     const steps = [...waysOf(graph, item.kinds).keys()];
     const made = el("span", { class: "made" }, steps.length > 2 ? `made in ${steps.length} ways` : steps.join(" · "));
     const about = item.kind === "tensor" ? shapeOf(tree, item) : counted(item.tensors.length, "tensor");
     return [
-      line("title", el("span", { class: "name" }, clean(item.title))),
+      line("title", el("span", { class: "name", title: clean(item.title) }, clean(item.title))),
       line("note", `${formatBytes(item.bytes)} · ${about}`),
       item.kind === "group" ? line("note steps", made) : null,
       line("sources", item.marks.size ? marks : el("span", { class: "note" }, "read from no model")),
@@ -58,7 +60,7 @@ function linesOf(tree, item, narrow) {
     ];
   }
   const about = item.kind === "tensor" ? shapeOf(tree, item) : item.kind === "pattern" ? `${counted(item.tensors.length, "tensor")} · ${formatBytes(item.bytes)}` : formatBytes(item.bytes);
-  return [line("title", el("span", { class: "name" }, clean(item.title))), line("note", about), line("sources", marks)];
+  return [line("title", el("span", { class: "name", title: clean(item.title) }, clean(item.title))), line("note", about), line("sources", marks)];
 }
 
 /** The steps of kinds with how many tensors are made so: kinds that differ only in numbers are one way. */
@@ -108,6 +110,13 @@ function shortDtype(name) {
 function shortShard(name) {
   const match = /-0*(\d+)-of-0*(\d+)\./.exec(name);
   return match ? `shard ${match[1]} of ${match[2]}` : clean(name);
+}
+
+/** The marks of the models with their layers; models that give the same layers share the words. */
+function sourcesOf(tree, item) {
+  const byLayers = new Map();
+  for (const { mark, layers } of givenOf(tree, item)) byLayers.set(layers, [...(byLayers.get(layers) ?? []), mark]);
+  return [...byLayers].map(([layers, marks]) => el("span", { class: "given" }, ...marks.flatMap((mark) => [markOf(tree.graph, mark), " "]), layers));
 }
 
 /** Models with their layers, as the groups say; a single layer says the ones that its tensors come from. */

@@ -1,10 +1,11 @@
 // Memory over the run: what is predicted to be in use at each moment, against the predicted peak and the bound.
 "use strict";
 
-/** What a part of the output is called where there is little room. */
-function brief(item) {
-  const parts = item.title.replace(/\.weight$/, "").split(".");
-  return item.kind === "tensor" ? parts.at(-1) : parts.slice(-2).join(".");
+/** What a part of the output is called in so many pixels; nothing where there is no room. */
+function brief(item, width) {
+  const parts = clean(item.title).replace(/\.weight$/, "").split(".");
+  const names = [parts.join("."), item.kind === "tensor" ? parts.at(-1) : parts.slice(-2).join("."), parts.at(-1)];
+  return names.find((name) => name.length * 6.4 <= width) ?? "";
 }
 
 class Timeline {
@@ -95,8 +96,11 @@ class Timeline {
   /** Below the plot: which part of the output it is for. */
   drawParts() {
     const spans = this.tree.groups.flatMap((item) => this.spansOf(item.tensors).map(([from, to]) => ({ item, from, to })));
+    spans.sort((a, b) => a.from - b.from);
+    // Parts that share tensors share their time: the first of them has it here.
+    spans.forEach((span, at) => { if (at) span.from = Math.max(span.from, spans[at - 1].to); span.to = Math.max(span.to, span.from); });
     this.plot.querySelector(".parts").replaceChildren(...spans.filter(({ from, to }) => this.x(to) - this.x(from) >= 2).map(({ item, from, to }) =>
-      el("span", { "--x": `${this.x(from).toFixed(1)}px`, "--w": `${(this.x(to) - this.x(from)).toFixed(1)}px` }, this.x(to) - this.x(from) > 44 ? clean(brief(item)) : "")));
+      el("span", { "--x": `${this.x(from).toFixed(1)}px`, "--w": `${(this.x(to) - this.x(from)).toFixed(1)}px` }, brief(item, this.x(to) - this.x(from) - 12))));
   }
 
   /** The moment at which the run has done as many bytes. */

@@ -20,7 +20,7 @@ class View {
     this.selected = null;
     this.moment = null;
     this.whole = false;
-    this.size = ROOMY;
+    this.size = sizeFor(canvas.clientWidth, tree.groups.length);
     this.place();
   }
 
@@ -81,7 +81,7 @@ class View {
     }
     for (const [id, node] of this.shown) if (wanted.get(id) !== node) node.remove();
     this.shown = wanted;
-    this.nodes.classList.toggle("narrow", this.size === NARROW);
+    this.nodes.classList.toggle("narrow", Boolean(this.size.narrow));
     this.drawEdges(lit, shifts);
     this.drawCrumbs(shifts[1]);
   }
@@ -103,7 +103,7 @@ class View {
   node(item, box) {
     const kept = this.shown.get(item.id);
     if (kept && kept.plaitOpen === box.open && kept.plaitSize === this.size) return kept;
-    const made = nodeOf(this.tree, item, box.open, this.size === NARROW);
+    const made = nodeOf(this.tree, item, box.open, this.size);
     made.plaitOpen = box.open;
     made.plaitSize = this.size;
     if (kept && kept.contains(document.activeElement)) queueMicrotask(() => made.focus({ preventScroll: true }));

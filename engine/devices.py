@@ -75,8 +75,12 @@ def _xpu_there() -> bool:
     return hasattr(torch, "xpu") and torch.xpu.is_available()
 
 
-def devices_there() -> tuple[Device, ...]:
-    """The devices of this machine that this process may use, with what accelerate says is free on them."""
+def devices_there(processes: int = 1) -> tuple[Device, ...]:
+    """The devices of this machine that this process may use, with what accelerate says is free on them.
+
+    ``processes`` are on this machine together: each has devices of its own where a launcher has numbered them, else
+    its part of the memory of all.
+    """
     kinds = kinds_there()
     if not kinds:
         return ()
@@ -84,11 +88,13 @@ def devices_there() -> tuple[Device, ...]:
     from accelerate import PartialState
     from accelerate.utils import get_max_memory
 
-    found = tuple(
-        _described(kinds[0], key, int(free_bytes)) for key, free_bytes in get_max_memory().items() if key != "cpu"
-    )
+    memory = get_max_memory()
+    found = tuple(_described(kinds[0], key, int(memory[key])) for key in memory if key != "cpu")
+    # Whoever was launched with others has met them before; alone nobody waits for any.
     state = PartialState()
-    return share_of(found, state.local_process_index, state.num_processes)
+    if state.num_processes > 1:
+        return share_of(found, state.local_process_index, processes if processes > 1 else state.num_processes)
+    return tuple(replace(each, free_bytes=each.free_bytes // processes) for each in found)
 
 
 def _described(kind: Kind, key: int | str, free_bytes: int) -> Device:
@@ -132,10 +138,13 @@ def chosen(name: str, there: Sequence[Device]) -> tuple[Device, ...]:
     return found
 
 
-def wanted(name: str | Device, limit_bytes: int | None = None) -> tuple[Device, ...]:
-    """The devices that an option names, each bounded; a description stands for itself."""
+def wanted(name: str | Device, limit_bytes: int | None = None, *, processes: int = 1) -> tuple[Device, ...]:
+    """The devices that an option names, each bounded; a description stands for itself.
+
+    ``processes`` of this machine want the same. Raises UsageError where there is no such device.
+    """
     if isinstance(name, Device):
         return (name.bounded(limit_bytes),)
     if name == "cpu":
         return ()
-    return tuple(each.bounded(limit_bytes) for each in chosen(name, devices_there()))
+    return tuple(each.bounded(limit_bytes) for each in chosen(name, devices_there(processes)))

@@ -69,10 +69,9 @@ def run(
     """Merge the models of a recipe into a folder."""
     if out is None and not dry_run:
         raise UsageError("where to? give OUT, a new or empty folder (or --dry-run to write nothing)")
-    from .api import plan as make_plan
-
     if (expand or tensor is not None) and not dry_run and not graph:
         raise UsageError("--expand and --tensor say what is shown: they go with --dry-run or --graph FILE")
+    from .api import plan as make_plan
     from .engine.host import resident_bytes
     from .graphs import check_asked, check_tensor
     from .loaders.folder import free_disk_bytes

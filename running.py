@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .engine import host
 from .engine.compile import names_by_model
-from .engine.device_worker import DevicesInUse
+from .engine.device_use import DevicesInUse
 from .engine.errors import Interrupted, OutputError, PlaitError, PlanError
 from .engine.execute import execute
 from .engine.journal import Finished, Journal

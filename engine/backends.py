@@ -59,8 +59,11 @@ class Backend(Protocol):
     def settle(self) -> None:
         """Return when all that was given to the device is done."""
 
+    def begin(self) -> None:
+        """What was allocated until now does not count."""
+
     def measured_peak_bytes(self) -> int:
-        """The most memory that this program had on the device since the backend was made, 0 where nobody knows."""
+        """The most memory that this program had on the device since `begin`, 0 where nobody knows."""
 
 
 def backend_of(device: Device) -> Backend:
@@ -84,8 +87,6 @@ class TorchBackend:
         self._device = torch.device(name)
         self._module: Any = getattr(torch, self._device.type)
         self._has_streams = hasattr(self._module, "Stream")
-        if hasattr(self._module, "reset_peak_memory_stats"):
-            self._module.reset_peak_memory_stats(self._device)
 
     def allocate(self, size_bytes: int) -> torch.Tensor:
         """See Backend."""
@@ -130,6 +131,11 @@ class TorchBackend:
         """See Backend."""
         arguments = [self._device] if self._has_streams else []
         self._module.synchronize(*arguments)
+
+    def begin(self) -> None:
+        """See Backend."""
+        if hasattr(self._module, "reset_peak_memory_stats"):
+            self._module.reset_peak_memory_stats(self._device)
 
     def measured_peak_bytes(self) -> int:
         """See Backend."""
@@ -194,6 +200,9 @@ class PretendedBackend:
 
     def settle(self) -> None:
         """See Backend."""
+
+    def begin(self) -> None:
+        """See Backend: what is copied there was never counted."""
 
     def measured_peak_bytes(self) -> int:
         """See Backend: what is taken is kept to the end of a run."""

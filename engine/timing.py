@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from .device_worker import DevicesInUse
+    from .device_use import DevicesInUse
     from .execute import Run
     from .feed import OpenIsland, Task
     from .finite import Overflows

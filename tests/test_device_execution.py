@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from plait.engine.backends import OutOfDeviceMemoryError, PretendedBackend, TorchBackend
 from plait.engine.device_check import agrees
-from plait.engine.device_worker import DevicesInUse
+from plait.engine.device_use import DevicesInUse
 from plait.engine.devices import pretended
 from plait.engine.errors import InputError, NonfiniteError
 from plait.engine.execute import execute

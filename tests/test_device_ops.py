@@ -182,7 +182,7 @@ def test_the_forms_of_their_own_give_the_hosts_bytes(name: str, seed: int, count
     assert found[0] == found[1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 1 << 30),
     rank=st.integers(1, 70_000),

@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,14 +19,14 @@ from . import ops as _registered
 from .engine import host
 from .engine.compile import Compiled, compile_recipe, names_by_model
 from .engine.devices import wanted
-from .engine.errors import InputError, RecipeError, UsageError
+from .engine.errors import InputError, PlanError, RecipeError, UsageError
 from .engine.methoddef import methods
 from .engine.plan import make_plan, on_devices
 from .engine.recipe_checks import unsupported
 from .engine.recipe_parser import parse_recipe
 from .engine.recipe_yaml import MAX_TEXT_BYTES
 from .engine.schedule import Place
-from .engine.units import format_names, parse_size
+from .engine.units import MIB, format_bytes, format_names, parse_size
 from .engine.unmatched import unmatched_filters
 from .loaders.chat_template import check_choice
 from .loaders.checkpoint import locate, open_model
@@ -55,11 +55,36 @@ _MOST_FAILURES = 20
 assert _registered  # importing ops is what makes the methods known
 
 
-def read_recipe(recipe: str | Path, *, strict: bool = False, lenient: bool = False) -> tuple[Recipe, Path]:
+@dataclass(frozen=True)
+class RecipeText:
+    """A recipe that is read already: its text, what messages call it, and the folder its relative paths start from."""
+
+    text: str
+    name: str
+    folder: str
+
+    def as_tuple(self) -> tuple[str, str, str]:
+        """Text, name and folder."""
+        return self.text, self.name, self.folder
+
+
+def read_recipe(recipe: str | Path | RecipeText, *, strict: bool = False, lenient: bool = False) -> tuple[Recipe, Path]:
     """Parse a recipe file, or standard input for ``-``; also the folder its relative paths start from.
 
     Raises RecipeError with every mistake, or UsageError if the file cannot be read.
     """
+    given = recipe if isinstance(recipe, RecipeText) else recipe_text(recipe)
+    parsed = parse_recipe(given.text, given.name, methods(), strict=strict, lenient=lenient)
+    if parsed.chat_template is not None:
+        check_choice(parsed.chat_template, parsed.where["chat_template"])
+    refused = unsupported(parsed)
+    if refused:
+        raise RecipeError(refused)
+    return parsed, Path(given.folder)
+
+
+def recipe_text(recipe: str | Path) -> RecipeText:
+    """Read a recipe file, or standard input for ``-``. Raises UsageError."""
     if str(recipe) == "-":
         data, name, folder = sys.stdin.buffer.read(_MOST_BYTES), "<stdin>", Path.cwd()
     else:
@@ -75,17 +100,11 @@ def read_recipe(recipe: str | Path, *, strict: bool = False, lenient: bool = Fal
         text = data.decode("utf-8-sig", "replace" if len(data) == _MOST_BYTES else "strict")
     except UnicodeDecodeError as error:
         raise UsageError(f"{name}: the recipe is not UTF-8 text (byte {error.start})") from None
-    parsed = parse_recipe(text, name, methods(), strict=strict, lenient=lenient)
-    if parsed.chat_template is not None:
-        check_choice(parsed.chat_template, parsed.where["chat_template"])
-    refused = unsupported(parsed)
-    if refused:
-        raise RecipeError(refused)
-    return parsed, folder
+    return RecipeText(text, name, str(folder))
 
 
 def plan(
-    recipe: str | Path,
+    recipe: str | Path | RecipeText,
     *,
     memory: str | int | None = None,
     workers: int | None = None,
@@ -97,20 +116,28 @@ def plan(
     verify: bool = False,
     strict: bool = False,
     lenient: bool = False,
+    processes: int = 1,
+    processes_here: int | None = None,
 ) -> MergePlan:
     """Plan a merge from a recipe file and the headers of its inputs.
 
     ``memory`` bounds the peak resident memory of this process, in bytes or as text (``2GiB``); with ``verify`` that of
     the verification after the merge, too. ``device`` is ``auto``, ``cpu``, a kind (``cuda``, ``mps``, ``xpu``) or one
-    of a kind (``cuda:1``); ``device_memory`` bounds what is taken of each. Raises RecipeError, UsageError, InputError,
-    or PlanError where the bound is too small.
+    of a kind (``cuda:1``); ``device_memory`` bounds what is taken of each. With ``processes``, so many of them share
+    the work; those on this machine, ``processes_here`` or all, share memory, workers and devices. Raises RecipeError,
+    UsageError, InputError, or PlanError where the bound is too small.
     """
+    options = {name: value for name, value in locals().items() if name != "recipe"}
+    recipe = recipe if isinstance(recipe, RecipeText) else recipe_text(recipe)
     parsed, folder = read_recipe(recipe, strict=strict, lenient=lenient)
+    if processes < 1:
+        raise UsageError(f"{processes} processes: at least one is needed")
     if workers is not None and workers < 1:
         raise UsageError(f"{workers} workers: at least one is needed")
     shard_limit_bytes = parse_size(shard_size) if isinstance(shard_size, str) else shard_size
     budget_bytes = parse_size(memory) if isinstance(memory, str) else memory
-    devices = wanted(device, parse_size(device_memory) if isinstance(device_memory, str) else device_memory)
+    device_bytes = parse_size(device_memory) if isinstance(device_memory, str) else device_memory
+    devices = wanted(device, device_bytes, processes=processes_here or processes)
     rates = read_rates(os.environ.get(VARIABLE))
     with _no_collection():
         models = open_models(parsed, folder, maps or {})
@@ -118,18 +145,20 @@ def plan(
         tokenizer = output_tokenizer(parsed, models)
         compiled = compile_recipe(parsed, method, models, tokenizer.vocabulary)
         shards, places = _lay_out(compiled, shard_limit_bytes)
-        made = make_plan(
-            compiled.graph,
-            places,
-            workers=workers or host.usable_cores(),
-            seed=seed if seed is not None else parsed.seed or 0,
-            budget_bytes=budget_bytes,
-            free_bytes=host.free_memory_bytes(),
-            reserved_bytes=host.resident_bytes(),
-            peak_so_far_bytes=host.peak_resident_bytes(),
-            header_bytes=sum(len(shard.header) for shard in shards),
-            afterwards_bytes=needed_bytes(sum(len(shard.offsets_bytes) for shard in shards)) if verify else 0,
-        )
+        here = max(min(processes_here or processes, len(shards)), 1)
+        with _each_of(here, budget_bytes):
+            made = make_plan(
+                compiled.graph,
+                places,
+                workers=max((workers or host.usable_cores()) // here, 1),
+                seed=seed if seed is not None else parsed.seed or 0,
+                budget_bytes=budget_bytes // here if budget_bytes is not None else None,
+                free_bytes=host.free_memory_bytes() // here,
+                reserved_bytes=host.resident_bytes(),
+                peak_so_far_bytes=host.peak_resident_bytes(),
+                header_bytes=sum(len(shard.header) for shard in shards),
+                afterwards_bytes=needed_bytes(sum(len(shard.offsets_bytes) for shard in shards)) if verify else 0,
+            )
     made = on_devices(made, devices, asked=device != "auto")
     unmatched = unmatched_filters(parsed, _names(compiled))
     if unmatched and strict:
@@ -140,7 +169,27 @@ def plan(
         warnings += made.placement.reasons
     for reference, unused in names_by_model(compiled.graph.unused, models.values()).items():
         warnings.append(f"{reference}: {len(unused)} tensors are not used: {format_names(unused)}")
-    merge = MergePlan(parsed, method, models, tokenizer, compiled, shards, made, tuple(warnings), rates)
+    if processes > len(shards):
+        idle = processes - len(shards)
+        warnings.append(
+            f"{idle} of {processes} processes {'has' if idle == 1 else 'have'} nothing to do: each writes whole "
+            f"shards, and the output has {len(shards)}; a smaller --shard-size makes more of them"
+        )
+    merge = MergePlan(
+        parsed,
+        method,
+        models,
+        tokenizer,
+        compiled,
+        shards,
+        made,
+        tuple(warnings),
+        rates,
+        recipe,
+        options,
+        processes,
+        here,
+    )
     # Slices that no config can describe, and files that cannot be read, are refused now.
     return replace(merge, warnings=(*warnings, *merge.side_files.notes))
 
@@ -161,6 +210,23 @@ def _lay_out(compiled: Compiled, shard_limit_bytes: int) -> tuple[tuple[Shard, .
         name: Place(index, offset) for index, shard in enumerate(shards) for name, offset in shard.offsets_bytes.items()
     }
     return shards, places
+
+
+@contextmanager
+def _each_of(processes: int, budget_bytes: int | None) -> Iterator[None]:
+    """Have a PlanError of one of several processes speak of all of them."""
+    try:
+        yield
+    except PlanError as error:
+        if processes == 1:
+            raise
+        least_bytes = processes * error.minimum_bytes
+        bound = f"--memory {format_bytes(budget_bytes)}" if budget_bytes is not None else "half of the free memory"
+        raise PlanError(
+            f"{bound} is too little for {processes} processes: the least that works is {least_bytes // MIB}MiB, "
+            f"{error.minimum_bytes // MIB}MiB each; give more, or have fewer processes",
+            least_bytes,
+        ) from None
 
 
 @contextmanager
@@ -195,4 +261,4 @@ def open_models(recipe: Recipe, folder: Path, maps: Mapping[str, str]) -> dict[M
     return found
 
 
-__all__ = ["MergePlan", "MergeResult", "open_models", "plan", "read_recipe"]
+__all__ = ["MergePlan", "MergeResult", "RecipeText", "open_models", "plan", "read_recipe", "recipe_text"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +43,7 @@ def _root(
 
 @app.command()
 def run(
+    context: typer.Context,
     recipe: options.Recipe,
     out: options.Out = None,
     dry_run: options.DryRun = False,
@@ -49,6 +51,7 @@ def run(
     workers: options.Workers = None,
     device: options.Device = "auto",
     device_memory: options.DeviceMemory = None,
+    processes: options.Processes = 1,
     seed: options.Seed = None,
     shard_size: options.ShardSize = "5GB",
     maps: options.Maps = None,
@@ -74,25 +77,32 @@ def run(
     from .api import plan as make_plan
     from .engine.host import resident_bytes
     from .graphs import check_asked, check_tensor
+    from .launching import launched, processes_of, started_alone
     from .loaders.folder import free_disk_bytes
     from .views import dry_run as dry_run_view
     from .views import result as result_view
     from .views.progress import RunProgress
 
     check_asked(graph or [], recipe=recipe)
-    merge = make_plan(
-        recipe,
-        memory=_size(memory, "--memory"),
-        workers=workers,
-        device=device,
-        device_memory=_size(device_memory, "--device-memory"),
-        seed=seed,
-        shard_size=_size(shard_size, "--shard-size") or 0,
-        maps=_maps(maps or []),
-        verify=verify,
-        strict=strict,
-        lenient=lenient,
-    )
+    planning: dict[str, Any] = {
+        "memory": options.size(memory, "--memory"),
+        "workers": workers,
+        "device": device,
+        "device_memory": options.size(device_memory, "--device-memory"),
+        "seed": seed,
+        "shard_size": options.size(shard_size, "--shard-size") or 0,
+        "maps": options.map_pairs(maps or []),
+        "verify": verify,
+        "strict": strict,
+        "lenient": lenient,
+    }
+    launch = context.with_resource(launched())
+    planning |= processes_of(launch, processes)
+    if launch is not None and launch.number:
+        raise typer.Exit(launch.join(recipe, out, planning, allow_nonfinite=allow_nonfinite))
+    if launch is None and not quiet:
+        result_view.show_warnings(filter(None, [started_alone()]))
+    merge = make_plan(recipe, **planning)
     if tensor is not None:
         check_tensor(merge, tensor)
     for path in graph or []:
@@ -109,7 +119,8 @@ def run(
         result_view.show_start(merge, out)
     elif not quiet:
         result_view.show_warnings(merge.warnings)
-    with RunProgress(merge.plan.budget_bytes, resident_bytes, enabled=not quiet) as progress:
+    held_bytes = partial(resident_bytes, children=processes > 1)
+    with RunProgress(merge.parts.budget_bytes, held_bytes, enabled=not quiet) as progress:
         result = merge.run(
             out,
             overwrite=overwrite,
@@ -118,6 +129,7 @@ def run(
             verify=verify,
             profile=profile,
             progress=progress,
+            launch=launch,
         )
     if not quiet:
         result_view.show_warnings(result.warnings[len(merge.warnings) :])
@@ -191,7 +203,7 @@ def diff(
     from .views.page_file import check_page, write_page
     from .views.progress import RunProgress
 
-    comparison = plan_diff(a, b, memory=_size(memory, "--memory"), workers=workers)
+    comparison = plan_diff(a, b, memory=options.size(memory, "--memory"), workers=workers)
     if html is not None:
         check_page(html, inputs=(comparison.a.folder, comparison.b.folder))
     with RunProgress(comparison.plan.budget_bytes, resident_bytes, enabled=not quiet) as progress:
@@ -224,8 +236,10 @@ def report(
     from .views.page_file import check_page, write_page
     from .views.progress import RunProgress
 
-    bound = _size(memory, "--memory")
-    planned = plan_report(out, maps=_maps(maps or []), headers_only=headers_only, memory=bound, workers=workers)
+    bound = options.size(memory, "--memory")
+    planned = plan_report(
+        out, maps=options.map_pairs(maps or []), headers_only=headers_only, memory=bound, workers=workers
+    )
     if html is not None:
         check_page(html, inputs=planned.folders)
     with RunProgress(planned.budget_bytes, resident_bytes, enabled=not quiet) as progress:
@@ -289,7 +303,7 @@ def demo(
     from .views.progress import RunProgress
 
     out = folder or Path("demo-output")
-    merge = make_plan(RECIPE, memory=_size(memory, "--memory"))
+    merge = make_plan(RECIPE, memory=options.size(memory, "--memory"))
     dry_run_view.show(merge, free_disk_bytes=free_disk_bytes(out))
     with RunProgress(merge.plan.budget_bytes, resident_bytes, enabled=True) as progress:
         result = merge.run(out, overwrite=out.exists(), progress=progress)
@@ -297,26 +311,6 @@ def demo(
     scores = {name: score_folder(FOLDER / name) for name in MODELS}
     scores["merged"] = score_folder(out)
     demo_view.show_scores(scores)
-
-
-def _size(text: str | None, option: str) -> int | None:
-    from .engine.units import parse_size
-
-    try:
-        return parse_size(text) if text is not None else None
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None
-
-
-def _maps(pairs: list[str]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        # The last "=": a reference may hold one, a path that does can be linked.
-        reference, separator, path = pair.rpartition("=")
-        if not separator or not reference or not path:
-            raise UsageError(f"--map {pair}: write REF=PATH")
-        found[reference] = path
-    return found
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from .engine.errors import ChangedError, InputError, UsageError
+from .engine.errors import ChangedError, InputError, OutputError, UsageError
 from .engine.journal import read_journal
+from .loaders.shards import read_bytes
 from .version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .engine.journal import Batch
     from .engine.model import Model
     from .merge import MergePlan
 
 _START_ANEW = "start anew with --overwrite"
+
+_SAMPLE_BYTES = 1 << 16
 
 
 def identity_of(merge: MergePlan, *, allow_nonfinite: bool) -> dict[str, object]:
@@ -29,7 +33,7 @@ def identity_of(merge: MergePlan, *, allow_nonfinite: bool) -> dict[str, object]
     for shard in merge.shards:
         shards.update(f"{shard.file_name} {shard.size_bytes}\n".encode() + shard.header)
     return {
-        "journal": 2,
+        "journal": 3,
         "version": VERSION,
         "torch": torch.__version__,
         "recipe_sha256": merge.recipe_sha256,
@@ -47,8 +51,25 @@ def identity_of(merge: MergePlan, *, allow_nonfinite: bool) -> dict[str, object]
     }
 
 
-def read_earlier(path: Path, identity: Mapping[str, object]) -> tuple[Batch, ...]:
-    """The batches of an interrupted run's journal. UsageError or InputError if that was another run."""
+def samples_of(merge: MergePlan) -> dict[str, list[int]]:
+    """A checksum of each input file's last bytes: headers alone do not tell two fine-tunes of one model apart.
+
+    Raises InputError.
+    """
+    try:
+        return {
+            str(ref): [
+                zlib.crc32(read_bytes(Path(file.path), max(file.size_bytes - _SAMPLE_BYTES, 0), _SAMPLE_BYTES))
+                for file in model.files
+            ]
+            for ref, model in merge.models.items()
+        }
+    except OutputError as error:
+        raise InputError(str(error)) from None
+
+
+def read_earlier(path: Path, identity: Mapping[str, object]) -> tuple[dict[str, object], tuple[Batch, ...]]:
+    """The head and the batches of an interrupted run's journal. UsageError or InputError if that was another run."""
     found = read_journal(path)
     if found is None:
         raise UsageError(f"{path}: the journal is damaged, so nothing tells what is done; {_START_ANEW}")
@@ -80,7 +101,42 @@ def read_earlier(path: Path, identity: Mapping[str, object]) -> tuple[Batch, ...
             f"{folder}: the shards are laid out in another way than when the run began; "
             f"go on with the same --shard-size, or {_START_ANEW}"
         )
-    return batches
+    return head, batches
+
+
+def refuse_unlike(head: Mapping[str, object], identity: Mapping[str, object]) -> None:
+    """UsageError or InputError if this process would not make what the run's first process does.
+
+    Both have ``samples``, of `samples_of`. Times of files are left out: each machine may have copies of its own.
+    """
+    for key, what in (
+        ("version", "version of plait"),
+        ("torch", "version of torch"),
+        ("recipe_sha256", "recipe"),
+        ("seed", "seed"),
+        ("allow_nonfinite", "--allow-nonfinite"),
+    ):
+        if head.get(key) != identity[key]:
+            said = "" if key == "recipe_sha256" else f" ({_said(identity[key])}, not {_said(head.get(key))})"
+            raise UsageError(f"another {what} than process 0 has{said}; it has to be the same everywhere")
+    there, here, samples_there, samples_here = (
+        found[key] for key in ("inputs", "samples") for found in (head, identity)
+    )
+    assert isinstance(there, dict)
+    assert isinstance(here, dict)
+    assert isinstance(samples_there, dict)
+    assert isinstance(samples_here, dict)
+    for reference, files in here.items():
+        same = _without_times(there.get(reference, ())) == _without_times(files)
+        if not same or samples_there[reference] != samples_here[reference]:
+            raise InputError(f"{reference} is another model here than for process 0; it has to be the same everywhere")
+    for key, what in (
+        ("config_sha256", "an input's config.json"),
+        ("tokenizer_sha256", "an input's tokenizer"),
+        ("shards_sha256", "the layout of the shards (--shard-size)"),
+    ):
+        if head.get(key) != identity[key]:
+            raise UsageError(f"{what} is another one than for process 0; it has to be the same everywhere")
 
 
 def refuse_changed(models: Iterable[Model]) -> None:
@@ -112,6 +168,10 @@ def _compare_inputs(folder: Path, before: object, now: object) -> None:
                         f"{folder}: {file[0]} of {reference} changed since the run began (its {what} differs); "
                         f"put it back, or {_START_ANEW}"
                     )
+
+
+def _without_times(files: Iterable[Sequence[object]]) -> list[tuple[object, ...]]:
+    return [(file[0], file[1], file[3]) for file in files]
 
 
 def _said(value: object) -> str:

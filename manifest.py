@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .merge import MergeResult
 
 _OTHER_FILES = re.compile(
-    r".*\.safetensors.*|plait\.lock.*|plait-journal.*|plait-trace.*|plait-manifest\.json.*|config\.json|README\.md|.*\.tmp"
+    r".*\.safetensors.*|plait\.lock.*|plait-journal.*|plait-process-.*|plait-trace.*|plait-manifest\.json.*|config\.json|"
+    r"README\.md|.*\.tmp"
 )
 """What the list of files beside the shards leaves out: what is not there yet, is gone soon, or is made to be edited."""
 
@@ -85,6 +86,7 @@ def manifest_of(
         "devices": list(result.devices),
         "predicted_seconds": result.predicted_seconds,
         "seconds": result.seconds,
+        **({"processes": list(result.processes)} if result.processes else {}),
         "resumed": result.resumed,
         "warnings": list(result.warnings),
         "samples": samples.columns(),

@@ -18,7 +18,7 @@ from .engine.schedule import Place
 from .engine.units import parse_size
 from .identity import refuse_changed
 from .loaders.positioned_io import FilePool
-from .running import CACHED_SHARE
+from .writing import CACHED_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -7,15 +7,13 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .engine import host
 from .engine.compile import Compiled, names_by_model
 from .engine.errors import InputError
 from .engine.mapping import donor_of
-from .engine.rates import RATES
 from .engine.time_model import predicted_seconds, program_seconds
-from .engine.units import format_bytes, format_names, format_seconds
+from .engine.units import format_bytes, format_seconds
 from .graphs import write_graph
 from .loaders.card import CardFacts
 from .loaders.card_inputs import inherited
@@ -23,16 +21,18 @@ from .loaders.card_models import card_models, hub_ids, shared_values
 from .loaders.config import output_config
 from .loaders.generation import Vocabulary as KnownTokens
 from .loaders.side_files import SideFiles, side_files
-from .merge_result import MergeResult as MergeResult
+from .merge_result import MergeResult
+from .parts import Parts
 from .running import run_merge
 from .version import VERSION
 from .watching import callback_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import networkx as nx
 
+    from .api import RecipeText
     from .engine.graph import Node, Program
     from .engine.methoddef import MethodDef
     from .engine.model import Model
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .engine.progress import Callback
     from .engine.rates import Rates
     from .engine.recipe import ModelRef, Recipe
+    from .launching import Launch
     from .loaders.shards import Shard
     from .loaders.vocabulary import OutputTokenizer
 
@@ -59,7 +60,16 @@ class MergePlan:
     shards: tuple[Shard, ...]
     plan: Plan
     warnings: tuple[str, ...]
-    rates: Rates = RATES
+    rates: Rates
+    source: RecipeText
+    options: Mapping[str, Any]
+    processes: int = 1
+    processes_here: int = 1
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The plan as the parts of its processes."""
+        return Parts(self.plan, self.shards, self.processes)
 
     @cached_property
     def predicted_seconds(self) -> float:
@@ -110,7 +120,7 @@ class MergePlan:
         return sum(len(shard.offsets_bytes) for shard in self.shards)
 
     @property
-    def _shard_facts(self) -> tuple[dict[str, object], ...]:
+    def shard_facts(self) -> tuple[dict[str, object], ...]:
         """The shards as a dry run and a run both report them."""
         return tuple(
             {"name": shard.file_name, "bytes": shard.size_bytes, "tensors": len(shard.offsets_bytes)}
@@ -128,15 +138,15 @@ class MergePlan:
             "tensors": self.tensors,
             "ops": dict(sorted(counts.items())),
             "passes": plan.passes,
-            "bytes_read": plan.bytes_read,
+            "bytes_read": self.parts.bytes_read,
             "bytes_written": plan.bytes_written,
             "disk_needed_bytes": self.disk_needed_bytes,
-            "predicted_peak_bytes": plan.predicted_peak_bytes,
-            "minimum_memory_bytes": plan.minimum_bytes,
-            "reserved_bytes": plan.reserved_bytes,
+            "predicted_peak_bytes": self.parts.predicted_peak_bytes,
+            "minimum_memory_bytes": self.parts.minimum_bytes,
+            "reserved_bytes": self.parts.reserved_bytes,
             **plan.placement.report(),
             "predicted_seconds": round(self.predicted_seconds, 3),
-            "shards": list(self._shard_facts),
+            "shards": list(self.shard_facts),
             "models": [
                 {
                     "reference": str(ref),
@@ -152,15 +162,16 @@ class MergePlan:
 
     def summary(self) -> str:
         """What the run would do, as text."""
-        plan = self.plan
+        plan, parts = self.plan, self.parts
+        processes = f"{len(parts.shares)} processes, each with " if len(parts.shares) > 1 else ""
         shards = "1 shard" if len(self.shards) == 1 else f"{len(self.shards)} shards"
         return "\n".join(
             [
                 f"{self.method.name}: {self.tensors} tensors in {shards}, "
                 f"{plan.passes} {'pass' if plan.passes == 1 else 'passes'}",
-                f"read {format_bytes(plan.bytes_read)}, write {format_bytes(plan.bytes_written)}",
-                f"peak memory {format_bytes(plan.predicted_peak_bytes)} with {plan.workers} workers "
-                f"(at least {format_bytes(plan.minimum_bytes)}), about {format_seconds(self.predicted_seconds)}",
+                f"read {format_bytes(parts.bytes_read)}, write {format_bytes(plan.bytes_written)}",
+                f"peak memory {format_bytes(parts.predicted_peak_bytes)} with {processes}{plan.workers} workers "
+                f"(at least {format_bytes(parts.minimum_bytes)}), about {format_seconds(self.predicted_seconds)}",
                 *self.warnings,
             ]
         )
@@ -175,6 +186,7 @@ class MergePlan:
         verify: bool = False,
         profile: bool = False,
         progress: Callback | bool | None = None,
+        launch: Launch | None = None,
     ) -> MergeResult:
         """Carry out the plan into a folder.
 
@@ -187,7 +199,7 @@ class MergePlan:
         Interrupted, a KeyboardInterrupt, once all workers ended; their ``kept_share`` is the part of the output that
         ``resume`` goes on from.
         """
-        with callback_of(progress, self.plan.budget_bytes) as callback:
+        with callback_of(progress, self.parts.budget_bytes) as callback:
             return run_merge(
                 self,
                 Path(out),
@@ -197,6 +209,7 @@ class MergePlan:
                 verify=verify,
                 profile=profile,
                 progress=callback,
+                launch=launch,
             )
 
     @cached_property
@@ -284,45 +297,5 @@ class MergePlan:
             version=VERSION,
         )
 
-    def result_of(
-        self,
-        out: Path,
-        *,
-        moved_bytes: tuple[int, int],
-        seconds: float,
-        resumed: bool,
-        nonfinite: Mapping[str, Sequence[str]],
-        warnings: Sequence[str],
-    ) -> MergeResult:
-        """What a run did that ended now.
 
-        ``moved_bytes`` were read and written; ``nonfinite`` has the tensors let through by model reference,
-        ``warnings`` what the run has to say besides.
-        """
-        bytes_read, bytes_written = moved_bytes
-        return MergeResult(
-            output=str(out),
-            recipe_sha256=self.recipe_sha256,
-            seed=self.plan.seed,
-            device=self.plan.placement.name,
-            workers=self.plan.workers,
-            tensors=self.tensors,
-            bytes_read=bytes_read,
-            bytes_written=bytes_written,
-            passes=self.plan.passes,
-            predicted_peak_bytes=self.plan.predicted_peak_bytes,
-            measured_peak_bytes=host.peak_resident_bytes(),
-            reserved_bytes=self.plan.reserved_bytes,
-            predicted_seconds=round(self.predicted_seconds, 3),
-            seconds=round(seconds, 3),
-            resumed=resumed,
-            shards=self._shard_facts,
-            warnings=(
-                *self.warnings,
-                *warnings,
-                *(
-                    f"{reference}: NaN or infinity let through in {format_names(names)}"
-                    for reference, names in nonfinite.items()
-                ),
-            ),
-        )
+__all__ = ["MergePlan", "MergeResult"]

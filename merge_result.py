@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .engine import host
+from .engine.units import format_names
+from .parts import added_up
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from .engine.profile import Profile
+    from .merge import MergePlan
     from .verification import VerifyReport
 
 
@@ -15,7 +23,8 @@ class MergeResult:
     """What a finished run did; the fields of ``plait run --json``.
 
     ``devices`` are those that computed, with their peaks. ``verification`` and ``profile`` are there where they were
-    asked for.
+    asked for. Where there were several processes, figures of memory and workers are sums, ``devices`` are those of
+    process 0, and ``processes`` has the figures of each.
     """
 
     output: str
@@ -36,5 +45,55 @@ class MergeResult:
     shards: tuple[dict[str, object], ...]
     warnings: tuple[str, ...]
     devices: tuple[dict[str, object], ...] = ()
+    processes: tuple[Mapping[str, Any], ...] = ()
     verification: VerifyReport | None = None
     profile: Profile | None = None
+
+
+def result_of(
+    merge: MergePlan,
+    out: Path,
+    *,
+    moved_bytes: tuple[int, int],
+    seconds: float,
+    resumed: bool,
+    processes: Sequence[Mapping[str, Any]],
+    nonfinite: Mapping[str, Sequence[str]],
+    warnings: Sequence[str],
+) -> MergeResult:
+    """What a run did that ended now.
+
+    ``moved_bytes`` were read and written; ``processes`` has the facts of each process; ``nonfinite`` has the
+    tensors let through by model reference, ``warnings`` what the run has to say besides.
+    """
+    bytes_read, bytes_written = moved_bytes
+    # Process 0 has more to do after its part is done.
+    processes = [{**processes[0], "measured_peak_bytes": host.peak_resident_bytes()}, *processes[1:]]
+    together = added_up(processes)
+    return MergeResult(
+        output=str(out),
+        recipe_sha256=merge.recipe_sha256,
+        seed=merge.plan.seed,
+        device=merge.plan.placement.name,
+        workers=together["workers"],
+        tensors=merge.tensors,
+        bytes_read=bytes_read,
+        bytes_written=bytes_written,
+        passes=merge.plan.passes,
+        predicted_peak_bytes=together["predicted_peak_bytes"],
+        measured_peak_bytes=together["measured_peak_bytes"],
+        reserved_bytes=together["reserved_bytes"],
+        predicted_seconds=round(merge.predicted_seconds, 3),
+        seconds=round(seconds, 3),
+        resumed=resumed,
+        shards=merge.shard_facts,
+        warnings=(
+            *merge.warnings,
+            *warnings,
+            *(
+                f"{reference}: NaN or infinity let through in {format_names(names)}"
+                for reference, names in nonfinite.items()
+            ),
+        ),
+        processes=tuple(processes) if len(processes) > 1 else (),
+    )

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .engine.errors import UsageError
+
 Recipe = Annotated[str, typer.Argument(help="YAML recipe, or - for standard input.")]
 Out = Annotated[Path | None, typer.Argument(help="New or empty folder; not needed with --dry-run.")]
 Finished = Annotated[Path, typer.Argument(help="A finished folder, of this program or another one.")]
@@ -44,6 +46,9 @@ Device = Annotated[
 DeviceMemory = Annotated[
     str | None, typer.Option(help="Bound on what is taken of each device's memory.", metavar="SIZE")
 ]
+Processes = Annotated[
+    int, typer.Option(min=1, help="Processes that share the work on this machine, and --memory and --workers.")
+]
 Seed = Annotated[int | None, typer.Option(help="For randomised methods; default the recipe's, else 0.")]
 ShardSize = Annotated[str, typer.Option(help="Bytes a shard at most.", metavar="SIZE")]
 Maps = Annotated[
@@ -80,3 +85,25 @@ Markdown = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say less.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; stack traces.")]
+
+
+def size(text: str | None, option: str) -> int | None:
+    """Bytes of a size as it is written; None where it was not given. Raises UsageError."""
+    from .engine.units import parse_size
+
+    try:
+        return parse_size(text) if text is not None else None
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def map_pairs(pairs: list[str]) -> dict[str, str]:
+    """What --map was given, by reference. Raises UsageError."""
+    found = {}
+    for pair in pairs:
+        # The last "=": a reference may hold one, a path that does can be linked.
+        reference, separator, path = pair.rpartition("=")
+        if not separator or not reference or not path:
+            raise UsageError(f"--map {pair}: write REF=PATH")
+        found[reference] = path
+    return found

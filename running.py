@@ -3,51 +3,44 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
 
 from .engine import host
 from .engine.compile import names_by_model
-from .engine.device_use import DevicesInUse
 from .engine.errors import Interrupted, OutputError, PlaitError, PlanError
-from .engine.execute import execute
-from .engine.journal import Finished, Journal
-from .engine.recorder import Recorder, batch_of
-from .engine.resumption import finished_by, kept_bytes, remaining, share_of, trusted
+from .engine.journal import Batch, Finished, Journal
+from .engine.recorder import batch_of
+from .engine.resumption import share_of, unfinished
 from .engine.timing import Profiler
 from .engine.units import MIB, align_up, format_bytes
-from .identity import identity_of, read_earlier, refuse_changed
+from .identity import identity_of, refuse_changed, samples_of
 from .loaders.card import render_card
 from .loaders.folder import OutputFolder, free_disk_bytes
-from .loaders.positioned_io import FilePool
 from .loaders.shards import LeftShards
-from .loaders.writer import INDEX_FILE, ShardWriter, index_of
+from .loaders.writer import INDEX_FILE, index_of
 from .manifest import manifest_of, overflow_warnings
+from .merge_result import result_of
 from .profiling import profiled
+from .starting import crew_of
+from .taking_up import take_up
 from .unused import rows_by_input, unused_by_input
 from .verification import needed_bytes, verified
 from .watching import Watch
+from .writing import check_open_files, write_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from .engine.execute import Run
-    from .engine.journal import Batch
     from .engine.model import StoredTensor
     from .engine.progress import Callback, Progress
     from .engine.samples import Samples
-    from .engine.worker import Worker
+    from .launching import Launch
     from .loaders.shards import ShardState
     from .merge import MergePlan, MergeResult
-
-CACHED_SHARE = 0.5
-"""Inputs above this share of free memory are read past the page cache: it could not keep them anyway."""
-
-_INPUT_FILES, _OTHER_FILES = 64, 64
-"""Input files that are open at once, and what else a process has open."""
 
 
 def run_merge(
@@ -60,28 +53,36 @@ def run_merge(
     verify: bool = False,
     profile: bool = False,
     progress: Callback | None,
+    launch: Launch | None = None,
 ) -> MergeResult:
     """Carry out a plan; see MergePlan.run."""
     started = time.perf_counter()
     if verify and not merge.plan.afterwards_bytes:
         merge = _with_room_to_verify(merge)
     check_seconds = merge.plan.bytes_written / merge.rates.check_bytes if verify else 0.0
-    watch = Watch(progress, predicted_seconds=merge.predicted_seconds, check_seconds=check_seconds)
+    watch = Watch(
+        progress,
+        predicted_seconds=merge.predicted_seconds,
+        check_seconds=check_seconds,
+        children=len(merge.parts.shares) > 1,
+    )
     profiler = Profiler() if profile else None
     inputs = {Path(model.folder) for model in merge.models.values()}
     with OutputFolder(out, overwrite=overwrite, resume=resume, inputs=inputs) as folder:
-        work = _Work(merge, folder, allow_nonfinite=allow_nonfinite)
+        work = _Work(merge, folder, allow_nonfinite=allow_nonfinite, launch=launch)
         try:
             final = work.fill(watch, profiler)
             watch.enter("finish")
             nonfinite = work.nonfinite
             overflows = work.overflows
             work.warnings += overflow_warnings(merge.plan, overflows)
-            result = merge.result_of(
+            result = result_of(
+                merge,
                 out,
                 moved_bytes=(final.bytes_read, work.bytes_written),
                 seconds=time.perf_counter() - started,
                 resumed=folder.goes_on,
+                processes=work.processes,
                 nonfinite=nonfinite,
                 warnings=work.warnings,
             )
@@ -115,21 +116,27 @@ def _with_room_to_verify(merge: MergePlan) -> MergePlan:
 class _Work:
     """The shards of a run, and what an interrupted run has left to do of them."""
 
-    def __init__(self, merge: MergePlan, folder: OutputFolder, *, allow_nonfinite: bool) -> None:
-        self.merge, self.folder = merge, folder
+    def __init__(self, merge: MergePlan, folder: OutputFolder, *, allow_nonfinite: bool, launch: Launch | None) -> None:
+        self.merge, self.folder, self.launch = merge, folder, launch
         self.began = False
         self.bytes_written = 0
         self.flush_seconds = 0.0
         self.warnings: list[str] = []
         self.device_peaks_bytes: Mapping[str, int] = {}
+        self.processes: Sequence[Mapping[str, Any]] = ()
+        self._allow_nonfinite = allow_nonfinite
         self._identity = identity_of(merge, allow_nonfinite=allow_nonfinite)
         self._let_through: set[StoredTensor] | None = set() if allow_nonfinite else None
         self._finished = Finished()
         self._states: Mapping[str, ShardState] = {}
+        self._is_alone = len(merge.parts.shares) == 1
 
     @property
     def kept_share(self) -> float:
         """Part of the output that is written down as finished."""
+        if not self._is_alone:
+            with suppress(PlaitError):
+                self._finished = take_up(self.merge, self.folder.path, self._identity).finished
         return share_of(self.merge.plan, self._finished)
 
     @property
@@ -147,78 +154,84 @@ class _Work:
 
     def fill(self, watch: Watch, profiler: Profiler | None) -> Progress:
         """Write the shards, or what they lack."""
-        merge, folder, plan = self.merge, self.folder, self.merge.plan
-        batches: list[Batch] = []
+        merge, folder = self.merge, self.folder
+        batches = [Batch(())]
         if folder.goes_on:
-            batches.append(self._take_up(read_earlier(folder.journal, self._identity)))
+            batches = [self._take_up()]
             self.began = True
         _check_room(merge, folder)
+        run, shards = token_hex(8), merge.parts.shares[0]
+        head = self._identity | {"run": run, "shards": None if self._is_alone else list(shards)}
+        if not self._is_alone:
+            head["samples"] = samples_of(merge)
         # Before any shard is made anew: what was in it must not count as finished.
-        with closing(Journal(folder.journal, self._identity, batches)) as journal:
+        with closing(Journal(folder.journal, head, batches)) as journal:
             self.began = True
+            folder.remove_journals_of_others()
             folder.write_text("plait.yml", merge.recipe.text)
-            left = remaining(plan, self._finished)
-            expected = {file.path: file.size_bytes for model in merge.models.values() for file in model.files}
-            direct = sum(expected.values()) > host.free_memory_bytes() * CACHED_SHARE
-            with (
-                FilePool(_INPUT_FILES, expected, direct=direct) as files,
-                ShardWriter(folder.path, merge.shards, files, self._states) as writer,
-            ):
-                writer.keep(kept_bytes(plan, left))
-                recorder = Recorder(journal, plan, writer, self._finished, self._let_through)
+            own = self._finished if self._is_alone else self._finished.only(merge.parts.of(shards).positions)
+            with crew_of(merge, folder, run, self._finished, self.launch, self._allow_nonfinite) as crew:
                 watch.enter("tensors")
-                use = DevicesInUse(plan) if plan.placement.devices else None
-                final = execute(
-                    plan,
-                    files,
-                    writer,
-                    watch.tensors,
+                written = write_part(
+                    merge,
+                    shards,
+                    folder.path,
+                    self._states,
+                    own,
+                    journal,
                     let_through=self._let_through,
-                    left=left,
-                    recorder=recorder,
-                    rates=merge.rates,
-                    timed=_workers(use, profiler),
+                    progress=crew.watching(watch.tensors),
+                    profiler=profiler,
+                    flushing=(lambda: watch.enter("flush")) if self._is_alone else None,
                 )
-                if use is not None:
-                    self.warnings += use.notes
-                    self.device_peaks_bytes = use.measured_peaks_bytes()
-                self.flush_seconds = recorder.flush_seconds
-                watch.enter("flush")
-                writer.finish()
-                self.bytes_written = writer.bytes_written
+                self.flush_seconds = written.flush_seconds
+                self.warnings += written.notes
+                self.device_peaks_bytes = written.device_peaks_bytes
+                done = written.progress
+                facts = merge.parts.facts(
+                    0, bytes_read=done.bytes_read, bytes_written=written.bytes_written, seconds=done.seconds
+                )
+                final = crew.wait(done, watch.tensors)
+                self.processes = (facts, *crew.facts())
+                self.bytes_written = sum(each["bytes_written"] for each in self.processes)
+        if not self._is_alone:
+            watch.enter("flush")
+            self._gather()
         refuse_changed(merge.models.values())
         return final
 
-    def _take_up(self, batches: Sequence[Batch]) -> Batch:
-        """See what an interrupted run has finished that is still on disk; the same as one batch."""
-        merge, plan = self.merge, self.merge.plan
-        shards = LeftShards(self.folder.path, merge.shards)
-        self._states = shards.states
-        count = trusted(plan, shards, batches)
-        if count < len(batches):
+    def _take_up(self) -> Batch:
+        """See what a run has finished that is still on disk; the same as one batch."""
+        left = take_up(self.merge, self.folder.path, self._identity)
+        self._states, self._finished = left.states, left.finished
+        if left.redone_steps:
             self.warnings.append(
-                f"the end of what the interrupted run wrote is not on disk as it was; {len(batches) - count} of "
-                f"{len(batches)} steps are done again"
+                f"the end of what the interrupted run wrote is not on disk as it was; {left.redone_steps} of "
+                f"{left.steps} steps are done again"
             )
-        self._finished = finished_by(plan, batches[:count], missing=shards.missing)
-        named = {pair for batch in batches for pair in batch.nonfinite}
-        if self._let_through is not None and named:
-            tensors = (stored for model in merge.models.values() for stored in model.tensors.values())
-            self._let_through.update(stored for stored in tensors if (stored.model, stored.name) in named)
-        return batch_of(plan, shards, self._finished, self._let_through or ())
+        if self._let_through is not None:
+            self._let_through |= left.nonfinite
+        part = self.merge.parts.of(self.merge.parts.shares[0])
+        disk = LeftShards(self.folder.path, [self.merge.shards[number] for number in self.merge.parts.shares[0]])
+        return batch_of(part, disk, self._finished, self._let_through or ())
 
-
-def _workers(use: DevicesInUse | None, profiler: Profiler | None) -> Callable[[Run], Worker] | None:
-    """What makes the workers; None for the usual ones."""
-    if profiler is not None:
-        return partial(profiler.worker, use=use)
-    return use.worker if use is not None else None
+    def _gather(self) -> None:
+        """Have what all processes wrote down in the run's own journal. OutputError if that is not everything."""
+        batch = self._take_up()
+        missing = unfinished(self.merge.plan, self._finished)
+        if missing:
+            name = self.merge.plan.graph.islands[missing[0]].name
+            raise OutputError(f"{self.folder.path}: {name} is not on disk as a process of this run wrote it")
+        head = self._identity | {"run": token_hex(8), "shards": list(self.merge.parts.shares[0])}
+        Journal(self.folder.journal, head, [batch]).close()
+        self.folder.remove_journals_of_others()
 
 
 def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
     """OutputError if there is too little disk, or if too few files may be open; PlanError if too little memory."""
     plan = merge.plan
-    more_bytes, free_memory_bytes = plan.predicted_peak_bytes - host.resident_bytes(), host.free_memory_bytes()
+    more_bytes = merge.processes_here * plan.predicted_peak_bytes - host.resident_bytes()
+    free_memory_bytes = host.free_memory_bytes()
     if more_bytes > free_memory_bytes:
         raise PlanError(
             f"the merge needs {format_bytes(more_bytes)} of memory more than it holds now, and "
@@ -232,13 +245,7 @@ def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
         raise OutputError(
             f"{folder.out}: the merge needs {format_bytes(disk_bytes)} of disk, and {format_bytes(free_bytes)} are free"
         )
-    # A file that is read or written past the page cache is open twice.
-    open_files = 2 * (len(merge.shards) + _INPUT_FILES) + _OTHER_FILES
-    if not host.allow_open_files(open_files):
-        raise OutputError(
-            f"{folder.out}: {len(merge.shards)} shards need {open_files} open files, which is more than the system "
-            "allows; raise the limit (ulimit -n), or choose a larger --shard-size"
-        )
+    check_open_files(folder.out, len(merge.parts.shares[0]))
 
 
 def _finish(

@@ -37,13 +37,16 @@ class Watch:
 
     Seconds of each are in ``stage_seconds`` once the next has begun.
 
-    ``check_seconds`` is what the last stage is predicted to take, 0 where the folder is not verified.
+    ``check_seconds`` is what the last stage is predicted to take, 0 where the folder is not verified; with
+    ``children`` the memory is that of the processes that this one started, too.
     """
 
-    def __init__(self, callback: Callback | None, *, predicted_seconds: float, check_seconds: float) -> None:
+    def __init__(
+        self, callback: Callback | None, *, predicted_seconds: float, check_seconds: float, children: bool = False
+    ) -> None:
         self.samples = Samples()
         self.stage_seconds: dict[str, float] = {}
-        self._callback = callback
+        self._callback, self._children = callback, children
         self._stages = STAGES if check_seconds else STAGES[:-1]
         self._predicted_seconds, self._check_seconds = predicted_seconds, check_seconds
         self._stage, self._entered = "prepare", time.perf_counter()
@@ -65,7 +68,7 @@ class Watch:
         left = now.seconds_left
         if left is not None:
             left += self._later_seconds(now)
-        self._last = replace(now, seconds_left=left, resident_bytes=held_bytes)
+        self._last = replace(now, seconds_left=left, resident_bytes=held_bytes, device_bytes=host.device_bytes())
         self._tell(self._last)
 
     def verifying(self, now: Progress) -> None:
@@ -79,7 +82,7 @@ class Watch:
         return self._check_seconds * (now.seconds / expected if expected else 1.0)
 
     def _sample(self, now: Progress) -> int:
-        held_bytes = host.resident_bytes()
+        held_bytes = host.resident_bytes(children=self._children)
         self.samples.add(Sample(now.seconds, now.bytes_read, now.bytes_written, held_bytes))
         return held_bytes
 

@@ -112,6 +112,14 @@ class OutputError(PlaitError):
     exit_code = 4
 
 
+class ProcessError(PlaitError):
+    """Another process of the run failed, or is gone; the exit code is what became of it."""
+
+    def __init__(self, exit_code: int, *facts: str, may_go_on: bool = True) -> None:
+        self.exit_code, self.may_go_on = exit_code, may_go_on
+        super().__init__(*facts)
+
+
 def _one_line(fact: str) -> str:
     if len(fact) > _LONGEST_FACT:
         fact = f"{fact[: _LONGEST_FACT // 2]} … {fact[-_LONGEST_FACT // 2 :]}"

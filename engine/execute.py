@@ -135,7 +135,7 @@ class Run:
             self._written_bytes,
             self._total_bytes,
             self.feed.finished,
-            len(self.plan.graph.islands),
+            len(self.plan.sequence),
             seconds,
             work_share=self.forecast.share,
             seconds_left=self.forecast.seconds_left(seconds),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -66,9 +67,21 @@ def allow_open_files(count: int) -> bool:
     return True
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process now."""
-    return int(psutil.Process().memory_info().rss)
+def resident_bytes(*, children: bool = False) -> int:
+    """Resident memory of this process now, and with ``children`` of those that it started."""
+    own = psutil.Process()
+    total_bytes = int(own.memory_info().rss)
+    for child in own.children(recursive=True) if children else ():
+        with suppress(psutil.Error):  # it may just have ended
+            total_bytes += int(child.memory_info().rss)
+    return total_bytes
+
+
+def device_bytes() -> int:
+    """What this process has allocated on accelerators now; asks none that is not in use, because asking starts it."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return 0
+    return sum(int(torch.cuda.memory_allocated(index)) for index in range(torch.cuda.device_count()))
 
 
 def peak_resident_bytes() -> int:

@@ -20,6 +20,7 @@ from .units import align_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
 
@@ -74,6 +75,19 @@ class Finished:
         """Add to the elements of a tensor's stretches that became infinity."""
         if overflowed:
             self.overflows[position] = self.overflows.get(position, 0) + overflowed
+
+    def take(self, position: int, other: Finished) -> None:
+        """Add what another one has of a tensor."""
+        for lo, hi in other.ranges(position):
+            self.add(position, lo, hi)
+        self.count(position, other.overflows.get(position, 0))
+
+    def only(self, positions: AbstractSet[int]) -> Finished:
+        """What is finished of these tensors."""
+        found = Finished()
+        for position in positions & self._ranges.keys():
+            found.take(position, self)
+        return found
 
     def drop(self, position: int) -> None:
         """Forget a tensor."""

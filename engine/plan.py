@@ -130,13 +130,19 @@ class Plan:
     @cached_property
     def bytes_read(self) -> int:
         """Bytes that the run reads from the inputs' tensors; a tensor read in two passes counts twice."""
-        return sum(self.programs[island.program].bytes_read for island in self.graph.islands)
+        islands = self.graph.islands
+        return sum(self.programs[islands[position].program].bytes_read for position in self.sequence)
 
     @cached_property
     def bytes_written(self) -> int:
         """Bytes of the shards, headers included."""
-        written = sum(island.spec.size_bytes * len(island.outputs) for island in self.graph.islands)
-        return written + self.header_bytes
+        islands = (self.graph.islands[position] for position in self.sequence)
+        return sum(island.spec.size_bytes * len(island.outputs) for island in islands) + self.header_bytes
+
+    @cached_property
+    def positions(self) -> frozenset[int]:
+        """The tensors that are made; fewer than the graph has where other processes make the others."""
+        return frozenset(self.sequence)
 
     @property
     def passes(self) -> int:

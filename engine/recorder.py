@@ -114,13 +114,14 @@ def counts_panels(plan: Plan, position: int) -> bool:
 
 
 def batch_of(plan: Plan, disk: ReadBack, finished: Finished, nonfinite: Iterable[StoredTensor]) -> Batch:
-    """What is finished as one batch, its last stretches with checksums of what the disk has."""
+    """What is finished as one batch, the last stretches of the plan's own with checksums of what the disk has."""
     stretches = [
         Stretch(position, lo, hi, counts_panels(plan, position))
         for position in finished.positions()
         for lo, hi in finished.ranges(position)
     ]
-    for index in range(max(len(stretches) - _PROBES, 0), len(stretches)):
+    own = [index for index, stretch in enumerate(stretches) if stretch.position in plan.positions]
+    for index in own[-_PROBES:]:
         stretches[index] = stretches[index]._replace(probe=probe(plan, disk, stretches[index]))
     names = tuple((tensor.model, tensor.name) for tensor in nonfinite)
     return Batch(tuple(stretches), names, tuple(finished.overflows.items()))

@@ -18,24 +18,31 @@ if TYPE_CHECKING:
 
 
 def finished_by(plan: Plan, batches: Sequence[Batch], *, missing: AbstractSet[str]) -> Finished:
-    """What an interrupted run has finished, by its journal and by its files.
+    """What an interrupted run has finished of a plan's tensors, by its journal and by its files.
 
     ``missing`` are the output tensors in shards that are not there. What is in a shard that is complete, and not in
     the journal, is computed again: nothing else tells what was found in it on the way.
     """
-    finished = Finished()
+    finished, otherwise = Finished(), Finished()
     for batch in batches:
         turned = set()
         for stretch in batch.stretches:
-            # Where memory is shorter now, a pass may count in another order.
+            if stretch.position not in plan.positions:
+                continue
+            # Where memory is another now, a pass may count in another order.
             if stretch.panels == counts_panels(plan, stretch.position):
                 finished.add(stretch.position, stretch.lo, stretch.hi)
             else:
+                otherwise.add(stretch.position, stretch.lo, stretch.hi)
                 turned.add(stretch.position)
         for position, overflowed in batch.overflows:
-            if position not in turned:
-                finished.count(position, overflowed)
-    for position, island in enumerate(plan.graph.islands):
+            if position in plan.positions:
+                (otherwise if position in turned else finished).count(position, overflowed)
+    for position in otherwise.positions():
+        if otherwise.elements(position) == plan.graph.islands[position].spec.elements:
+            finished.drop(position)  # all of a tensor is the same in any order
+            finished.take(position, otherwise)
+    for position, island in enumerate(plan.graph.islands) if missing else ():
         if not missing.isdisjoint(island.outputs):
             finished.drop(position)
     # Where its tiles now start elsewhere, a part would be done and counted again.
@@ -46,10 +53,34 @@ def finished_by(plan: Plan, batches: Sequence[Batch], *, missing: AbstractSet[st
     return finished
 
 
+def finished_together(plan: Plan, parts: Sequence[tuple[Plan, Finished]]) -> Finished:
+    """What processes have finished that had a part of the plan each.
+
+    A tensor that several of them write counts where all of them are through with it: what they wrote of it besides
+    may be different stretches.
+    """
+    together = Finished()
+    shared: dict[int, list[Finished]] = {}
+    names: dict[int, int] = {}
+    for part, finished in parts:
+        for position in part.positions.intersection(finished.positions()):
+            outputs = len(part.graph.islands[position].outputs)
+            if outputs == len(plan.graph.islands[position].outputs):
+                together.take(position, finished)
+            elif not _gaps(part, finished, position):
+                shared.setdefault(position, []).append(finished)
+                names[position] = names.get(position, 0) + outputs
+    for position, each in shared.items():
+        if names[position] == len(plan.graph.islands[position].outputs):
+            together.take(position, each[0])
+    return together
+
+
 def trusted(plan: Plan, disk: ReadBack, batches: Sequence[Batch]) -> int:
     """How many of a journal's batches count: up to the last whose stretches still end as they were written."""
     for count in range(len(batches), 0, -1):
-        if all(_holds(plan, disk, stretch) for stretch in batches[count - 1].stretches if stretch.probe is not None):
+        probed = (stretch for stretch in batches[count - 1].stretches if stretch.probe is not None)
+        if all(_holds(plan, disk, stretch) for stretch in probed if stretch.position in plan.positions):
             return count
     return 0
 
@@ -94,6 +125,11 @@ def _holds(plan: Plan, disk: ReadBack, stretch: Stretch) -> bool:
         return probe(plan, disk, stretch) == stretch.probe
     except OutputError:
         return False
+
+
+def unfinished(plan: Plan, finished: Finished) -> tuple[int, ...]:
+    """The tensors of a plan that are not finished to the end."""
+    return tuple(position for position in plan.sequence if _gaps(plan, finished, position))
 
 
 def share_of(plan: Plan, finished: Finished) -> float:

@@ -15,6 +15,7 @@ from ..engine.errors import InputError, OutputError, UsageError
 from .durable import sync_folder
 from .input_files import as_json, open_input
 from .lock import LOCK_FILE, FolderLock, refuse_if_locked
+from .roster import clear_roster
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,12 +36,16 @@ _DONATED = re.compile(
 
 _MODEL_FILES = re.compile(
     r"(.*\.safetensors(\.index\.json)?(\.partial)?|config\.json|plait-manifest\.json|README\.md|plait\.yml|"
-    r"plait-journal|plait-trace\.json\.gz|plait\.lock.*|additional_chat_templates|" + _DONATED.pattern + r")(\.tmp)?"
+    r"plait-journal(-\d+)?|plait-process-\d+|plait-trace\.json\.gz|plait\.lock.*|additional_chat_templates|"
+    + _DONATED.pattern
+    + r")(\.tmp)?"
 )
 """What a model folder is made of; anything else in a replaced folder is somebody's own and is kept."""
 
 
-_NOTHING_YET = re.compile(r"plait\.lock.*|plait-journal\.tmp")
+_AT_A_TIME = 1 << 16
+
+_NOTHING_YET = re.compile(r"plait\.lock.*|plait-journal\.tmp|plait-process-.*")
 
 
 class OutputFolder:
@@ -76,6 +81,11 @@ class OutputFolder:
         except OSError as error:
             raise OutputError(f"{self.path} cannot be made: {error.strerror or error}") from error
         self._lock.take(self.path)
+        try:
+            clear_roster(self.path)
+        except BaseException:
+            self._lock.release(self.path)
+            raise
         if self._replaces and not self.goes_on:
             self._clear()
         return self
@@ -90,12 +100,19 @@ class OutputFolder:
         """Where the run's journal is."""
         return self.path / JOURNAL_FILE
 
+    @property
+    def is_beside(self) -> bool:
+        """Whether files go to a folder beside the one that they will replace."""
+        return self._replaces
+
     def remove_journal(self) -> None:
         """The folder is complete: nothing is left to go on with."""
-        try:
-            self.journal.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(f"{self.journal} cannot be removed: {error.strerror}") from error
+        _remove(self.journal)
+
+    def remove_journals_of_others(self) -> None:
+        """What the other processes of an earlier run wrote down is in the run's own journal now."""
+        for path in journals_of_others(self.path):
+            _remove(path)
 
     def taken_bytes(self) -> int:
         """Disk that an interrupted run has taken already."""
@@ -110,7 +127,9 @@ class OutputFolder:
             temporary.parent.mkdir(exist_ok=True)
             # Half a character, in a config or in the name of a file, is written as JSON escapes it.
             with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-                file.write(text)
+                # A tokenizer's text is large, and its bytes would be as much again.
+                for start in range(0, len(text), _AT_A_TIME):
+                    file.write(text[start : start + _AT_A_TIME])
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path / name)
@@ -171,6 +190,29 @@ class OutputFolder:
                     entry.unlink()
         except OSError as error:
             raise OutputError(f"{self.path} cannot be cleared: {error.strerror}") from error
+
+
+def folder_beside(out: Path) -> Path:
+    """Where a run writes that replaces a finished folder."""
+    out = out.resolve() if out.is_symlink() else out
+    return out.with_name(out.name + _STAGING_SUFFIX)
+
+
+def journal_of(folder: Path, process: int) -> Path:
+    """The journal of a process of a run; process 0 has the run's own."""
+    return folder / (f"{JOURNAL_FILE}-{process:04d}" if process else JOURNAL_FILE)
+
+
+def journals_of_others(folder: Path) -> list[Path]:
+    """The journals of all processes but the first, those of earlier runs, too."""
+    return sorted(path for path in folder.glob(f"{JOURNAL_FILE}-*") if path.name.rpartition("-")[2].isdigit())
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be removed: {error.strerror}") from error
 
 
 def _put_away(old: Path, new: Path) -> None:

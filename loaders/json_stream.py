@@ -27,7 +27,7 @@ MOST_TEXT = 1 << 24
 """Characters that one value without parts may have; normalisation rules take some 400 000."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_MARK = re.compile(r"[ \t\n\r]*(.?)", re.DOTALL)
+_MARK = re.compile(r"[ \t\n\r]*(.?)[ \t\n\r]*", re.DOTALL)
 
 
 class JsonStream:
@@ -171,33 +171,30 @@ class JsonStream:
         """Members that are in the text as a whole, and whether another follows; none where not even the first is."""
         if len(self._text) - self._at < PIECE_BYTES // 2:
             self._read()
-        text, at, parse, mark = self._text, self._at, self._parse, _MARK.match
+        text, parse, mark = self._text, self._parse, _MARK.match
+        at = _SPACE.match(text, self._at).end()  # type: ignore[union-attr]
         keys: list[str] = []
         values: list[object] = []
+        key = ""
         try:
             while True:
-                at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
                 if closing == "}":
                     key, end = parse(text, at)
                     found = mark(text, end)
                     if type(key) is not str or found is None or found[1] != ":":
                         break
-                    at = _SPACE.match(text, found.end()).end()  # type: ignore[union-attr]
-                    value, end = parse(text, at)
-                    found = mark(text, end)
-                    if found is None or found[1] not in (",", "}"):
-                        break
+                    at = found.end()
+                value, end = parse(text, at)
+                found = mark(text, end)
+                if found is None or (found[1] != "," and found[1] != closing):
+                    break
+                if closing == "}":
                     keys.append(key)
-                else:
-                    value, end = parse(text, at)
-                    found = mark(text, end)
-                    if found is None or found[1] not in (",", "]"):
-                        break
                 values.append(value)
-                self._at = at = found.end()
                 if found[1] == closing:
-                    self._at -= 1
+                    self._at = found.start(1)
                     return keys, values, False
+                self._at = at = found.end()
         except json.JSONDecodeError:  # cut off by the end of the text, or wrong: whoever looks again will see
             pass
         except RecursionError as error:

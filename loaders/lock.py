@@ -25,9 +25,7 @@ class FolderLock:
     """The lock of a folder. ``take`` and ``release`` it; the folder may be renamed in between."""
 
     def __init__(self) -> None:
-        self._own = json.dumps(
-            {"pid": os.getpid(), "host": socket.gethostname(), "started": psutil.Process().create_time()}
-        )
+        self._own = json.dumps(this_process())
 
     def take(self, folder: Path) -> None:
         """Hold the folder. Raises UsageError if a run that goes on holds it, OutputError if that cannot be written."""
@@ -70,6 +68,11 @@ class FolderLock:
             raise OutputError(f"{path} cannot be removed: {error.strerror}") from error
 
 
+def this_process() -> dict[str, int | str | float]:
+    """What tells this process from every other one: its number, its machine, and when it was started."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "started": psutil.Process().create_time()}
+
+
 def refuse_if_locked(folder: Path) -> None:
     """Raise UsageError if a run that goes on holds a folder."""
     path = folder / LOCK_FILE
@@ -95,11 +98,11 @@ def _refuse_if_held(path: Path, held: str) -> None:
         raise UsageError(
             f"{path.parent} is in use by process {pid} on {host}; if that has ended, remove {path} and try again"
         )
-    if _runs(pid, started):
+    if runs(pid, started):
         raise UsageError(f"{path.parent} is in use by process {pid}: wait for it, or choose another folder")
 
 
-def _runs(pid: int, started: float) -> bool:
+def runs(pid: int, started: float) -> bool:
     """Whether the process that was started then still runs: numbers are given again."""
     try:
         process = psutil.Process(pid)

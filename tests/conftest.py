@@ -11,7 +11,7 @@ from browser_support import started_browser
 from checkpoints import Shape, write_family
 from graph_page_support import TiesPage, write_ties_page
 from hypothesis import settings
-from resume_support import write_inputs
+from resume_support import merge, write_inputs
 from view_support import LAYERS
 
 if TYPE_CHECKING:
@@ -59,6 +59,14 @@ def planned(view_family: Path, tmp_path: Path) -> Callable[..., plait.MergePlan]
 
 
 @pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models, a recipe, and what comes of it in one process."""
+    folder = write_inputs(tmp_path_factory.mktemp("shared"), "ties")
+    merge(folder, "expected")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A headless browser; tests that ask for it are skipped where there is none."""
     with started_browser() as found:

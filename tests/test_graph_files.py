@@ -331,6 +331,10 @@ def test_a_graph_goes_nowhere_near_models(family, tmp_path, say) -> None:
         assert words in said
         assert not place.exists()
     assert list((tmp_path / "out").iterdir()) == []
+    code, said = say("run", "recipe.yml", tmp_path / "new.svg", "--graph", tmp_path / "new.svg")
+    assert code == 2
+    assert "where the model goes" in said
+    assert not (tmp_path / "new.svg").exists()
     (family / "recipe.json").write_text((family / "recipe.yml").read_text())
     code, said = say("run", "recipe.json", "--dry-run", "--graph", "recipe.json")
     assert code == 2

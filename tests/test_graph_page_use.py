@@ -84,6 +84,9 @@ def test_the_timeline_and_the_boxes_know_each_other(browser: Any, ties_page: Tie
         used_bytes = ties_page.merge.plan.reserved_bytes + ties_page.merge.plan.slack_bytes + live_bytes + state_bytes
         assert page.evaluate(f"formatBytes({used_bytes})") in said
         assert f"pass {index + 1} of" in said
+        picture, panel = page.locator("#stage").bounding_box(), page.locator("#panel").bounding_box()
+        assert picture["x"] + picture["width"] <= panel["x"] + 1  # whatever is said of a moment
+        assert page.locator("#timeline").bounding_box()["width"] <= picture["width"]
         slider.press("Enter")
         assert page.locator("#panel-title").inner_text() == whole["tensors"][tensor]["name"]
 

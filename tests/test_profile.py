@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from merge_support import plait as command
 from merge_support import save_model, write_recipe
 from plait.engine.trace import Track
 from plait.views import profile as profile_view
@@ -161,6 +162,20 @@ def test_tables_fit_80_columns_and_json_has_them(models: Path) -> None:
     fields = json.loads(json.dumps(result_view.as_json(result)))
     assert fields["profile"]["workers"] == 2
     assert {row["name"] for row in fields["profile"]["ops"]} == {each.name for each in result.profile.ops}
+
+
+def test_the_command_line_prints_the_tables(models: Path) -> None:
+    recipe = write_recipe(models / "recipe.yml", RECIPE.format(method="ties"))
+    finished = command("run", recipe, models / "out", "--profile", "--memory", "600MiB", cwd=models)
+    assert finished.returncode == 0, finished.stderr
+    assert "Where the time went" in finished.stdout
+    assert "kernels" in finished.stdout
+    assert (models / "out" / TRACE).exists()
+    told = command("run", recipe, models / "out", "--profile", "--json", "--overwrite", "-q", cwd=models)
+    fields = json.loads(told.stdout)
+    assert fields["measured_peak_bytes"] <= fields["predicted_peak_bytes"]
+    assert fields["profile"]["activities"]["kernels"] > 0
+    assert fields["profile"]["trace"].endswith(TRACE)
 
 
 @given(lengths=st.lists(st.floats(1e-6, 1.0), max_size=400), most=st.integers(8, 64))

@@ -209,6 +209,15 @@ def test_a_kernel_gets_one_table_that_is_updated(
     assert notebook.display_of() is None
 
 
+def test_what_is_on_an_accelerator_is_told_where_something_is() -> None:
+    assert "on the device" not in progress.memory(pace_at(30))
+    assert progress.memory(pace_at(30, device_bytes=2 << 30)).endswith("of 400 MiB, 2.00 GiB on the device")
+
+
+def test_work_of_one_stage_has_no_list_of_stages() -> None:
+    assert "stage" not in dict(progress.rows(pace_at(30, stages=("tensors",))))
+
+
 def test_nobody_imports_ipython() -> None:
     assert "IPython" not in sys.modules
     assert notebook.display_of() is None

@@ -63,7 +63,7 @@ def figure_switch(name: str, scales: Scales) -> Iterator[str]:
     distance, turn = scales
     ramp = '<span class="ramp" aria-hidden="true"></span>'
     yield (
-        f'<p class="legend" data-figure="l">‖input − result‖ / ‖input‖: {percent(distance.low)} {ramp} '
+        f'<p class="legend" data-figure="l">Relative L2: {percent(distance.low)} {ramp} '
         f"{percent(distance.high)}, on a logarithmic scale; = is identical.</p>"
     )
     yield (
@@ -136,11 +136,11 @@ def words(figures: Figures) -> str:
 def kinds_table(kinds: Mapping[tuple[str | None, str], Figures], scales: Scales) -> Iterator[str]:
     """A line a kind of tensor."""
     yield f"{WIDE}<table><caption>All layers together</caption>"
-    yield table_head("kind", "stack", "cosine", "relative L2", "changed", "elements")
+    yield table_head("kind", "cosine", "relative L2", "changed", "elements", "stack")
     yield "<tbody>"
     for (stack, kind), figures in kinds.items():
         cells = _figure_cells(figures, scales)
-        yield f'<tr><th scope="row">{shown(kind)}</th><td>{shown(stack or "–")}</td>{cells}</tr>'
+        yield f'<tr><th scope="row">{shown(kind)}</th>{cells}<td>{shown(stack or "–")}</td></tr>'
     yield "</tbody></table></div>"
 
 

@@ -75,8 +75,9 @@ def op_picture(
         for each in column:
             places[each] = (x, y + heights[each] / 2)
             y += heights[each] + _APART
-        # Many lines that go up and down need room to turn.
-        x += layout.widths[number] + _GAP + min(8 * max(len(column) - 4, 0), 60)
+        # Lines from many boxes to few go up and down a long way and need room to turn.
+        boxes = sum(isinstance(each, int) for each in column)
+        x += layout.widths[number] + _GAP + min(8 * max(boxes - 4, 0), 60)
     pieces = list(_wires(layout, steps, places, numbers))
     for number, step in steps.items():
         left, middle = places[number]

@@ -11,7 +11,7 @@ from .graph_drawing import main_kinds
 from .graph_map import WIDTH as MAP_WIDTH
 from .graph_map import layer_map, told
 from .graph_ops import op_picture
-from .layout import count
+from .layout import count, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +25,9 @@ _WIDTH = 2 * _MARGIN + _LEFT + _GAP + MAP_WIDTH
 
 MOST_KINDS = 3
 """Op graphs in a folded picture; of further kinds only the steps are said."""
+
+_LONGEST = 150
+"""Letters of a heading in a line."""
 
 _SMALLEST = 0.62
 """How much smaller a long op graph may be drawn."""
@@ -50,8 +53,9 @@ def lines(document: Mapping[str, Any], *, inside: bool = False) -> Iterator[str]
     y += 14
     width = float(_WIDTH)
     for part in _op_graphs(document, numbers):
-        body += svg.group(_heading(part), x=x, y=y + 22)
-        y += 44
+        heading = wrap(part.heading, _LONGEST)
+        body += svg.group(_heading(heading, part.notes), x=x, y=y + 22)
+        y += 26 + 18 * len(heading)
         if part.drawn is not None:
             pieces, graph_width, height = part.drawn
             # Long graphs are drawn smaller, as far as they can be read.
@@ -153,9 +157,10 @@ class _Part:
     names: tuple[str, ...] = ()
 
 
-def _heading(part: _Part) -> Iterator[str]:
-    yield svg.text(0, 0, svg.shortened(part.heading, 150), "strong ink")
-    yield svg.text(0, 19, part.notes, "small soft")
+def _heading(lines: Sequence[str], notes: str) -> Iterator[str]:
+    for index, line in enumerate(lines):
+        yield svg.text(0, 18 * index, line, "strong ink")
+    yield svg.text(0, 18 * len(lines) + 1, notes, "small soft")
 
 
 def _listed(names: Sequence[str]) -> tuple[list[str], float]:

@@ -29,8 +29,8 @@ def check_page(path: Path, *, inputs: Iterable[str] = (), out: Path | None = Non
     folder = path.parent.resolve()
     if folder in [Path(each).resolve() for each in inputs]:
         raise UsageError(f"{path}: {path.parent} is a model that is only read; put the page somewhere else")
-    if out is not None and folder == out.resolve():
-        raise UsageError(f"{path}: {path.parent} is where the model goes; put the page somewhere else")
+    if out is not None and out.resolve() in (folder, path.resolve()):
+        raise UsageError(f"{path}: {out} is where the model goes; put the page somewhere else")
 
 
 def write_page(path: Path, lines: Iterable[str]) -> None:

@@ -99,9 +99,10 @@ def time_left(pace: Pace) -> str:
 
 
 def memory(pace: Pace) -> str:
-    """Resident memory of this process, the most of it so far and, where there is a bound, what it may take."""
+    """Resident memory of this process, the most of it so far, what it may take, and what it has on accelerators."""
     bound = f" of {format_bytes(pace.bound_bytes)}" if pace.bound_bytes else ""
-    return f"memory {format_bytes(pace.memory_bytes)}, peak {format_bytes(pace.peak_bytes)}{bound}"
+    device = f", {format_bytes(pace.now.device_bytes)} on the device" if pace.now.device_bytes else ""
+    return f"memory {format_bytes(pace.memory_bytes)}, peak {format_bytes(pace.peak_bytes)}{bound}{device}"
 
 
 def workers(pace: Pace) -> str:
@@ -132,8 +133,9 @@ def tensors(pace: Pace) -> str:
 def rows(pace: Pace, *, over: bool = False) -> list[tuple[str, str]]:
     """The figures by name, for a table; those of the end where the run is over."""
     busy = [("workers", workers(pace))] if pace.now.workers else []
+    several = [("stage", stages(pace, over=over))] if len(pace.now.stages) > 1 else []
     return [
-        ("stage", stages(pace, over=over)),
+        *several,
         ("tensors", tensors(pace)),
         ("bytes", moved(pace)),
         ("memory", memory(pace).removeprefix("memory ")),
@@ -149,6 +151,6 @@ def screen(pace: Pace, console: Console) -> Group:
     bar.add_column(no_wrap=True, justify="right")
     bar.add_row(ProgressBar(total=1.0, completed=pace.share), Text(f"{pace.share:4.0%}, {time_left(pace)}"))
     busy = f", {workers(pace)}" if pace.now.workers else ""
-    lines = [stages(pace), f"{tensors(pace)}{busy}", moved(pace), memory(pace)]
+    lines = [*([stages(pace)] if len(pace.now.stages) > 1 else []), f"{tensors(pace)}{busy}", moved(pace), memory(pace)]
     figures = [Text(showable(console, line), no_wrap=True, overflow="ellipsis") for line in lines]
     return Group(bar, *figures)

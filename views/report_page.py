@@ -164,7 +164,8 @@ def _given(layer: Layer) -> Mapping[str, str]:
 def _movements(measured: Measured, base: str | None, marks: Marks) -> Iterator[str]:
     """Heat maps of how far the result moved: one input at a time."""
     yield "<section><h2>How far the result moved</h2>"
-    yield "<p>From each input it was made of, by layer of the result and kind of tensor.</p>"
+    yield "<p>From each input it was made of, by layer of the result and kind of tensor. "
+    yield "Relative L2 is ‖input − result‖ / ‖input‖; changed is the share of elements that differ.</p>"
     scales = scales_of(
         figures for each in measured.movements for figures in (*each.cells.values(), *each.kinds.values())
     )

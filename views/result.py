@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -17,13 +18,12 @@ from .verify import as_json as report_as_json
 from .verify import page as report_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..merge import MergePlan, MergeResult
 
 
-def show_warnings(warnings: Sequence[str]) -> None:
+def show_warnings(warnings: Iterable[str]) -> None:
     """Print warnings of a plan or of a run to standard error."""
     console = messages()
     for warning in warnings:
@@ -35,11 +35,13 @@ def show_start(merge: MergePlan, out: Path) -> None:
     show_warnings(merge.warnings)
     plan = merge.plan
     console = messages()
+    parts = merge.parts
+    processes = f"{count(len(parts.shares), 'process', 'processes')} with each " if len(parts.shares) > 1 else ""
     line = (
         f"{merge.method.name} of {count(len(merge.models), 'model')} into {clean(str(out))}: "
-        f"{count(merge.tensors, 'tensor')}, read {format_bytes(plan.bytes_read)}, "
-        f"write {format_bytes(plan.bytes_written)}, peak memory {format_bytes(plan.predicted_peak_bytes)}, "
-        f"{count(plan.workers, 'worker')}"
+        f"{count(merge.tensors, 'tensor')}, read {format_bytes(parts.bytes_read)}, "
+        f"write {format_bytes(plan.bytes_written)}, peak memory {format_bytes(parts.predicted_peak_bytes)}, "
+        f"{processes}{count(plan.workers, 'worker')}"
     )
     print_lines(console, map(Text, wrap(line, width_of(console), indent=2)))
 
@@ -48,6 +50,8 @@ def as_json(result: MergeResult) -> dict[str, object]:
     """A result as one JSON object; ``verification`` where it was asked for."""
     fields = asdict(replace(result, verification=None, profile=None))
     del fields["verification"], fields["profile"]
+    if not result.processes:
+        del fields["processes"]
     if result.profile is not None:
         fields["profile"] = profile_as_json(result.profile)
     return fields | ({"verification": report_as_json(result.verification)} if result.verification else {})
@@ -78,7 +82,7 @@ def page(result: MergeResult, width: int | None, *, against: str | None = None) 
             ("time", _time(result)),
             ("memory", _beside(result.measured_peak_bytes, result.predicted_peak_bytes, "at peak", format_bytes)),
             ("seed", str(result.seed)),
-            ("device", f"{result.device}, {count(result.workers, 'worker')}"),
+            ("device", _device(result)),
             *([("warnings", f"{len(result.warnings)}, printed above")] if result.warnings else []),
             ("card", f"{result.output}/README.md"),
             ("record", f"{result.output}/plait-manifest.json"),
@@ -92,8 +96,19 @@ def _next(result: MergeResult, against: str | None) -> list[tuple[str, str]]:
     """What one may want to do now; a name that a shell would take apart is quoted."""
     out = shlex.quote(result.output)
     verify = [f"plait verify {out}"] if result.verification is None else []
-    diff = [f"plait diff {shlex.quote(against)} {out}"] if against is not None else []
+    diff = [f"plait diff {shlex.quote(_from_here(against))} {out}"] if against is not None else []
     return [("" if index else "next", command) for index, command in enumerate([*verify, *diff])]
+
+
+def _from_here(path: str) -> str:
+    """A path below the working directory without that."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
+def _device(result: MergeResult) -> str:
+    processes = f" in {len(result.processes)} processes" if result.processes else ""
+    return f"{result.device}, {count(result.workers, 'worker')}{processes}"
 
 
 def _time(result: MergeResult) -> str:

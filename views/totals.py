@@ -60,13 +60,15 @@ def _differences(merge: MergePlan, legend: Legend, width: int | None, *, verbose
 
 def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose: bool) -> Iterator[Text]:
     """What is read and written, how often, and the disk and memory it takes."""
-    plan = merge.plan
+    plan, parts = merge.plan, merge.parts
     least, largest = (format_bytes(pick(shard.size_bytes for shard in merge.shards)) for pick in (min, max))
     sizes = f"a shard of {largest}" if len(merge.shards) == 1 else f"{len(merge.shards)} shards of {least} to {largest}"
     lacking = "" if merge.disk_needed_bytes <= free_disk_bytes else ": too little"
     reached = " (while planning)" if plan.predicted_peak_bytes == plan.peak_so_far_bytes else ""
+    processes = count(len(parts.shares), "process", "processes")
+    each = f"; {processes} with each a part of it, as shown" if len(parts.shares) > 1 else ""
     pairs = [
-        ("read", f"{format_bytes(plan.bytes_read)}, at most {count(plan.passes, 'pass', 'passes')} over a tensor"),
+        ("read", f"{format_bytes(parts.bytes_read)}, at most {count(plan.passes, 'pass', 'passes')} over a tensor"),
         ("write", f"{format_bytes(plan.bytes_written)}, {count(merge.tensors, 'tensor')} in {sizes}"),
     ]
     if verbose:
@@ -79,8 +81,8 @@ def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose
         ("time", f"about {format_seconds(merge.predicted_seconds)} on a machine like the one that was measured"),
         (
             "memory",
-            f"peak {format_bytes(plan.predicted_peak_bytes)}{reached} of {format_bytes(plan.budget_bytes)} allowed; "
-            f"the least that works is {format_bytes(plan.minimum_bytes)}",
+            f"peak {format_bytes(parts.predicted_peak_bytes)}{reached} of {format_bytes(parts.budget_bytes)} allowed; "
+            f"the least that works is {format_bytes(parts.minimum_bytes)}{each}",
         ),
     ]
     pairs += [("" if index else "device", line) for index, line in enumerate(_devices(merge))]

@@ -89,7 +89,7 @@ def _counts_table(vectors: Sequence[TaskVector], held: range, edges: Sequence[fl
 def _kinds_table(vectors: Sequence[TaskVector], mark: Mark) -> Iterator[str]:
     yield f"<details><summary>Median size by kind of tensor</summary>{WIDE}<table>"
     yield "<caption>About the size that half of the elements other than 0 are below, and the share that is 0</caption>"
-    yield table_head("kind", "stack", *(mark(each.reference) for each in vectors)) + "<tbody>"
+    yield table_head("kind", *(mark(each.reference) for each in vectors), "stack") + "<tbody>"
     for key in dict.fromkeys(key for each in vectors for key in each.kinds):
         stack, kind = key
         cells = ""
@@ -97,7 +97,7 @@ def _kinds_table(vectors: Sequence[TaskVector], mark: Mark) -> Iterator[str]:
             found = each.kinds.get(key)
             text = f"{size(found.below(0.5))}, {percent(found.zeros / (found.elements or 1))} 0" if found else ""
             cells += f'<td class="number">{text}</td>'
-        yield f'<tr><th scope="row">{shown(kind)}</th><td>{shown(stack or "–")}</td>{cells}</tr>'
+        yield f'<tr><th scope="row">{shown(kind)}</th>{cells}<td>{shown(stack or "–")}</td></tr>'
     yield "</tbody></table></div></details>"
 
 
@@ -114,13 +114,13 @@ def sign_agreement(measured: Measured, mark: Mark) -> Iterator[str]:
     if len(pairs) > 1:
         yield from _matrix(pairs, mark)
     yield f'{WIDE}<table class="signs"><caption>By kind of tensor</caption>'
-    yield table_head("kind", "stack", *(f"{mark(each.a)} and {mark(each.b)}" for each in pairs)) + "<tbody>"
+    yield table_head("kind", *(f"{mark(each.a)} and {mark(each.b)}" for each in pairs), "stack") + "<tbody>"
     whole = "".join(_share(each.total.share, count(each.total.both, "element")) for each in pairs)
-    yield f'<tr class="whole"><th scope="row">all</th><td>–</td>{whole}</tr>'
+    yield f'<tr class="whole"><th scope="row">all</th>{whole}<td>–</td></tr>'
     for key in dict.fromkeys(key for each in pairs for key in each.kinds):
         found = (each.kinds.get(key) for each in pairs)
         cells = "".join(_share(each.share, count(each.both, "element")) if each else "<td></td>" for each in found)
-        yield f'<tr><th scope="row">{shown(key[1])}</th><td>{shown(key[0] or "–")}</td>{cells}</tr>'
+        yield f'<tr><th scope="row">{shown(key[1])}</th>{cells}<td>{shown(key[0] or "–")}</td></tr>'
     yield "</tbody></table></div></section>"
 
 
@@ -134,7 +134,7 @@ def _matrix(pairs: Sequence[Agreement], mark: Mark) -> Iterator[str]:
         for column in models:
             found = shares.get(frozenset((row, column))) if row != column else None
             cells += _share(found.share, count(found.both, "element")) if found else '<td class="number">–</td>'
-        yield f'<tr><th scope="row">{mark(row)} {shown(row)}</th>{cells}</tr>'
+        yield f'<tr><th scope="row">{mark(row)}<span class="unseen">{shown(row)}</span></th>{cells}</tr>'
     yield "</tbody></table></div>"
 
 

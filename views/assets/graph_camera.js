@@ -66,7 +66,14 @@ class Camera {
     const { clientWidth: w, clientHeight: h } = this.canvas;
     const sheet = document.querySelector("#panel.raised");
     if (!sheet || getComputedStyle(sheet).position !== "fixed") return { w, h };
+    if (sheet.offsetWidth < innerWidth) return { w: Math.max(innerWidth - sheet.offsetWidth, 80), h };
     return { w, h: Math.max(Math.min(h, innerHeight - sheet.offsetHeight - this.canvas.getBoundingClientRect().top), 80) };
+  }
+
+  /** Whether details lie over a part of the canvas. */
+  covered() {
+    const { w, h } = this.room();
+    return w < this.canvas.clientWidth || h < this.canvas.clientHeight;
   }
 
   /** Move as little as it takes to have a box in view; `middle` puts it half-way down, `whole` makes it fit across. */

@@ -99,6 +99,7 @@ function counted(count, one, many = `${one}s`) {
 
 /** A duration as people say it. */
 function formatSeconds(seconds) {
+  if (seconds < 0.0005) return "under 1 ms";
   if (seconds < 1) return `${(seconds * 1000).toPrecision(2)} ms`;
   if (seconds < 60) return `${seconds.toFixed(1)} s`;
   const minutes = Math.round(seconds / 60);

@@ -197,10 +197,10 @@ class Details {
       numbered.length ? this.part("Parameters", this.table(["", "op", "values"], numbered.map((node) => {
         const mark = models[node.id];
         return [mark ? markOf(graph, mark) : "", node.op, Object.entries(node.attrs).map(([name, value]) => `${name} ${formatValue(value)}`).join(", ")];
-      }))) : null,
-      this.part(counted(program.passes.length, "pass", "passes"), this.table(["", "reads", "tile", "arena", ""], program.passes.map((pass, number) => [
-        String(number + 1), formatBytes(pass.bytes_read), `${formatCount(pass.tile_elements)} el.`, formatBytes(pass.arena_bytes),
-        [pass.granularity, pass.sampled ? "sampled" : "", pass.optional ? "if a guess is wrong" : ""].filter(Boolean).join(", ")]))),
+      }), "params")) : null,
+      this.part(counted(program.passes.length, "pass", "passes"), el("ol", { class: "steps-list" }, ...program.passes.map((pass) => el("li", {},
+        [`reads ${formatBytes(pass.bytes_read)}`, `arena ${formatBytes(pass.arena_bytes)}`, typeof pass.predicted_seconds === "number" && !pass.optional ? formatSeconds(pass.predicted_seconds) : null].filter(Boolean).join(" · "),
+        el("div", { class: "note" }, [`tiles of ${counted(pass.tile_elements, "element")}`, pass.granularity === "element" ? null : `cut by ${pass.granularity}`, pass.sampled ? "a sample" : null, pass.optional ? "only if a guess was wrong" : null].filter(Boolean).join(" · ")))))),
       equal.length ? this.part("Equal tensors", el("p", { class: "note" }, "Made once and written under each of these names."), this.list(equal, (other) => tensors.names[other])) : null,
     ];
   }

@@ -98,7 +98,7 @@ class Page {
     this.timeline.span(item ? this.tree.tensorsOf(item) : []);
     this.remember(item);
     if (item && middle) { this.glide(); this.camera.show(id, { middle: true }); }
-    else if (item && this.camera.room().h < this.canvas.clientHeight) { this.glide(); this.camera.show(id); }
+    else if (item && this.camera.covered()) { this.glide(); this.camera.show(id); }
     this.view.draw();
   }
 

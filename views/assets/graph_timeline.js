@@ -28,6 +28,14 @@ class Timeline {
     this.floor = totals.reserved_bytes;
     this.slack = totals.slack_bytes;
     this.above = Float64Array.from(live, (bytes, row) => bytes + state[row] + this.slack);
+    // Seconds since the start, by what the plan predicts for each pass, so that they end with the time of the whole run.
+    let seconds = 0;
+    this.seconds = Float64Array.from(tensor, (index, row) => {
+      const pass = index < 0 ? null : graph.programs[graph.tensors.program[index]].passes[graph.timeline.pass[row]];
+      const before = seconds;
+      seconds += pass?.predicted_seconds ?? 0;
+      return before;
+    }).map((before) => (seconds ? (before * (totals.predicted_seconds ?? 0)) / seconds : 0));
     // The rows of each tensor: they may be apart, as passes of neighbours take turns.
     this.rowsOf = new Map();
     tensor.forEach((index, row) => { if (index >= 0) this.rowsOf.set(index, [...(this.rowsOf.get(index) ?? []), row]); });
@@ -137,10 +145,11 @@ class Timeline {
       passes > 1 ? `pass ${timeline.pass[row] + 1} of ${passes}` : null,
       counted(timeline.workers[row], "worker"),
       `${((100 * timeline.done[row]) / this.end).toFixed(0)} % done`,
-      totals.predicted_seconds ? `after ${formatSeconds((totals.predicted_seconds * from) / this.end)}` : null,
+      totals.predicted_seconds ? `after about ${formatSeconds(this.seconds[row])}` : null,
     ].filter(Boolean);
     const name = tensor >= 0 ? clean(tensors.names[tensor]) : "";
-    this.says.replaceChildren(el("b", {}, words[0]), ` · ${words.slice(1).join(" · ")} · `, tensor >= 0 ? el("button", { type: "button", class: "link which", onclick: () => this.go(tensor) }, name) : "");
+    this.says.replaceChildren(el("b", {}, words[0]),
+      ...(tensor >= 0 ? [" · ", el("button", { type: "button", class: "link", onclick: () => this.go(tensor) }, name)] : []), ` · ${words.slice(1).join(" · ")}`);
     this.slider.setAttribute("aria-valuenow", String(row));
     this.slider.setAttribute("aria-valuetext", `${name}: ${words.join(", ")}`);
     if (tell) this.point(tensor >= 0 ? tensor : null);

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from . import ops as _registered
 from .engine import host
 from .engine.compile import Compiled, compile_recipe, names_by_model
+from .engine.devices import wanted
 from .engine.errors import InputError, PlanError, RecipeError, UsageError
 from .engine.methoddef import methods
-from .engine.plan import make_plan
+from .engine.plan import make_plan, on_devices
 from .engine.recipe_checks import unsupported
 from .engine.recipe_parser import parse_recipe
 from .engine.recipe_yaml import MAX_TEXT_BYTES
@@ -38,6 +39,7 @@ from .verification import needed_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from .engine.devices import Device
     from .engine.model import Model
     from .engine.recipe import ModelRef, Recipe
     from .loaders.shards import Shard
@@ -106,6 +108,8 @@ def plan(
     *,
     memory: str | int | None = None,
     workers: int | None = None,
+    device: str | Device = "auto",
+    device_memory: str | int | None = None,
     seed: int | None = None,
     shard_size: str | int = DEFAULT_SHARD_BYTES,
     maps: Mapping[str, str] | None = None,
@@ -118,9 +122,10 @@ def plan(
     """Plan a merge from a recipe file and the headers of its inputs.
 
     ``memory`` bounds the peak resident memory of this process, in bytes or as text (``2GiB``); with ``verify`` that of
-    the verification after the merge, too. With ``processes``, so many of them share the work; those on this machine,
-    ``processes_here`` or all, share memory and workers. Raises RecipeError, UsageError, InputError, or PlanError where
-    the bound is too small.
+    the verification after the merge, too. ``device`` is ``auto``, ``cpu``, a kind (``cuda``, ``mps``, ``xpu``) or one
+    of a kind (``cuda:1``); ``device_memory`` bounds what is taken of each. With ``processes``, so many of them share
+    the work; those on this machine, ``processes_here`` or all, share memory, workers and devices. Raises RecipeError,
+    UsageError, InputError, or PlanError where the bound is too small.
     """
     options = {name: value for name, value in locals().items() if name != "recipe"}
     recipe = recipe if isinstance(recipe, RecipeText) else recipe_text(recipe)
@@ -131,6 +136,8 @@ def plan(
         raise UsageError(f"{workers} workers: at least one is needed")
     shard_limit_bytes = parse_size(shard_size) if isinstance(shard_size, str) else shard_size
     budget_bytes = parse_size(memory) if isinstance(memory, str) else memory
+    device_bytes = parse_size(device_memory) if isinstance(device_memory, str) else device_memory
+    devices = wanted(device, device_bytes, processes=processes_here or processes)
     rates = read_rates(os.environ.get(VARIABLE))
     with _no_collection():
         models = open_models(parsed, folder, maps or {})
@@ -152,11 +159,14 @@ def plan(
                 header_bytes=sum(len(shard.header) for shard in shards),
                 afterwards_bytes=needed_bytes(sum(len(shard.offsets_bytes) for shard in shards)) if verify else 0,
             )
+    made = on_devices(made, devices, asked=device != "auto")
     unmatched = unmatched_filters(parsed, _names(compiled))
     if unmatched and strict:
         raise RecipeError(unmatched)
     warnings = [str(problem) for problem in (*parsed.warnings, *unmatched)]
     warnings += (*compiled.notes, *tokenizer.notes)
+    if device != "auto" and not made.placement.devices:
+        warnings += made.placement.reasons
     for reference, unused in names_by_model(compiled.graph.unused, models.values()).items():
         warnings.append(f"{reference}: {len(unused)} tensors are not used: {format_names(unused)}")
     if processes > len(shards):

@@ -49,6 +49,8 @@ def run(
     dry_run: options.DryRun = False,
     memory: options.Memory = None,
     workers: options.Workers = None,
+    device: options.Device = "auto",
+    device_memory: options.DeviceMemory = None,
     processes: options.Processes = 1,
     seed: options.Seed = None,
     shard_size: options.ShardSize = "5GB",
@@ -70,10 +72,9 @@ def run(
     """Merge the models of a recipe into a folder."""
     if out is None and not dry_run:
         raise UsageError("where to? give OUT, a new or empty folder (or --dry-run to write nothing)")
-    from .api import plan as make_plan
-
     if (expand or tensor is not None) and not dry_run and not graph:
         raise UsageError("--expand and --tensor say what is shown: they go with --dry-run or --graph FILE")
+    from .api import plan as make_plan
     from .engine.host import resident_bytes
     from .graphs import check_asked, check_tensor
     from .launching import launched, processes_of, started_alone
@@ -86,6 +87,8 @@ def run(
     planning: dict[str, Any] = {
         "memory": options.size(memory, "--memory"),
         "workers": workers,
+        "device": device,
+        "device_memory": options.size(device_memory, "--device-memory"),
         "seed": seed,
         "shard_size": options.size(shard_size, "--shard-size") or 0,
         "maps": options.map_pairs(maps or []),

@@ -83,6 +83,7 @@ def manifest_of(
         "bytes_written": result.bytes_written,
         "predicted_peak_bytes": result.predicted_peak_bytes,
         "measured_peak_bytes": result.measured_peak_bytes,
+        "devices": list(result.devices),
         "predicted_seconds": result.predicted_seconds,
         "seconds": result.seconds,
         **({"processes": list(result.processes)} if result.processes else {}),

@@ -144,6 +144,7 @@ class MergePlan:
             "predicted_peak_bytes": self.parts.predicted_peak_bytes,
             "minimum_memory_bytes": self.parts.minimum_bytes,
             "reserved_bytes": self.parts.reserved_bytes,
+            **plan.placement.report(),
             "predicted_seconds": round(self.predicted_seconds, 3),
             "shards": list(self.shard_facts),
             "models": [

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class MergeResult:
     """What a finished run did; the fields of ``plait run --json``.
 
-    ``verification`` and ``profile`` are there where they were asked for. Where there were several processes, figures of
-    memory and workers are sums, and ``processes`` has those of each.
+    ``devices`` are those that computed, with their peaks. ``verification`` and ``profile`` are there where they were
+    asked for. Where there were several processes, figures of memory and workers are sums, ``devices`` are those of
+    process 0, and ``processes`` has the figures of each.
     """
 
     output: str
@@ -43,6 +44,7 @@ class MergeResult:
     resumed: bool
     shards: tuple[dict[str, object], ...]
     warnings: tuple[str, ...]
+    devices: tuple[dict[str, object], ...] = ()
     processes: tuple[Mapping[str, Any], ...] = ()
     verification: VerifyReport | None = None
     profile: Profile | None = None
@@ -72,7 +74,7 @@ def result_of(
         output=str(out),
         recipe_sha256=merge.recipe_sha256,
         seed=merge.plan.seed,
-        device="cpu",
+        device=merge.plan.placement.name,
         workers=together["workers"],
         tensors=merge.tensors,
         bytes_read=bytes_read,

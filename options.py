@@ -39,6 +39,13 @@ Memory = Annotated[
     typer.Option(help="Bound on the peak resident memory of the process: 400MiB, 2GiB, 5GB.", metavar="SIZE"),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="CPU workers; default the usable cores.")]
+Device = Annotated[
+    str,
+    typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, mps, xpu; auto is what ends first.", metavar="NAME"),
+]
+DeviceMemory = Annotated[
+    str | None, typer.Option(help="Bound on what is taken of each device's memory.", metavar="SIZE")
+]
 Processes = Annotated[
     int, typer.Option(min=1, help="Processes that share the work on this machine, and --memory and --workers.")
 ]

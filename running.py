@@ -86,6 +86,7 @@ def run_merge(
                 nonfinite=nonfinite,
                 warnings=work.warnings,
             )
+            result = replace(result, devices=merge.plan.placement.peaks(work.device_peaks_bytes))
             _finish(merge, folder, result, nonfinite, overflows, watch.samples, allow_nonfinite=allow_nonfinite)
         except KeyboardInterrupt as interruption:
             raise (Interrupted(work.kept_share) if work.began else interruption) from None
@@ -121,6 +122,7 @@ class _Work:
         self.bytes_written = 0
         self.flush_seconds = 0.0
         self.warnings: list[str] = []
+        self.device_peaks_bytes: Mapping[str, int] = {}
         self.processes: Sequence[Mapping[str, Any]] = ()
         self._allow_nonfinite = allow_nonfinite
         self._identity = identity_of(merge, allow_nonfinite=allow_nonfinite)
@@ -183,6 +185,8 @@ class _Work:
                     flushing=(lambda: watch.enter("flush")) if self._is_alone else None,
                 )
                 self.flush_seconds = written.flush_seconds
+                self.warnings += written.notes
+                self.device_peaks_bytes = written.device_peaks_bytes
                 done = written.progress
                 facts = merge.parts.facts(
                     0, bytes_read=done.bytes_read, bytes_written=written.bytes_written, seconds=done.seconds

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .engine import host
+from .engine.device_use import DevicesInUse
 from .engine.errors import OutputError
 from .engine.execute import execute
 from .engine.recorder import Recorder
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from .engine.execute import Run
     from .engine.journal import Finished, Journal
     from .engine.model import StoredTensor
     from .engine.progress import Callback, Progress
     from .engine.timing import Profiler
+    from .engine.worker import Worker
     from .loaders.shards import ShardState
     from .merge import MergePlan
 
@@ -33,11 +37,16 @@ _INPUT_FILES, _OTHER_FILES = 64, 64
 
 @dataclass(frozen=True)
 class Written:
-    """What was done: how far it came, the bytes written, headers and all, and the seconds of waiting for the disk."""
+    """What was done: how far it came, the bytes written, headers and all, and the seconds of waiting for the disk.
+
+    ``notes`` are what devices have to say, ``device_peaks_bytes`` the most that was taken of each one's memory.
+    """
 
     progress: Progress
     bytes_written: int
     flush_seconds: float
+    notes: Sequence[str] = ()
+    device_peaks_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_part(
@@ -68,6 +77,7 @@ def write_part(
     ):
         writer.keep(kept_bytes(plan, left))
         recorder = Recorder(journal, plan, writer, finished, let_through)
+        use = DevicesInUse(plan) if plan.placement.devices else None
         final = execute(
             plan,
             files,
@@ -77,12 +87,20 @@ def write_part(
             left=left,
             recorder=recorder,
             rates=merge.rates,
-            timed=profiler.worker if profiler is not None else None,
+            timed=_workers(use, profiler),
         )
         if flushing is not None:
             flushing()
         writer.finish()
-        return Written(final, writer.bytes_written, recorder.flush_seconds)
+        notes, peaks_bytes = (use.notes, use.measured_peaks_bytes()) if use is not None else ((), {})
+        return Written(final, writer.bytes_written, recorder.flush_seconds, notes, peaks_bytes)
+
+
+def _workers(use: DevicesInUse | None, profiler: Profiler | None) -> Callable[[Run], Worker] | None:
+    """What makes the workers; None for the usual ones."""
+    if profiler is not None:
+        return partial(profiler.worker, use=use)
+    return use.worker if use is not None else None
 
 
 def check_open_files(out: Path, shards: int) -> None:

@@ -39,6 +39,7 @@ class OpenIsland:
     """A tensor under way: its pass, what is out with workers, and the state of its reductions.
 
     ``position`` is its place in the graph. ``gaps`` are what its last pass has to write, None for everything.
+    ``device`` is where those of its passes run that are placed on one.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class OpenIsland:
         self.outstanding = 0
         self.states: dict[Node, torch.Tensor] = {}
         self.results: dict[Node, torch.Tensor] = {}
+        self.device: int | None = None
         self._attrs = _bound_attrs(plan.program, Site(island.name, seed))
         self._tiles: Iterator[Tile]
         self._next: Tile | None
@@ -68,6 +70,11 @@ class OpenIsland:
     def in_last_pass(self) -> bool:
         """Whether this is the pass that writes."""
         return self.pass_index == len(self.plan.passes) - 1
+
+    @property
+    def home(self) -> int | None:
+        """The device of the pass that the tensor is in; None for one on the host."""
+        return self.device if self.plan.on_device(self.pass_index) is not None else None
 
     @property
     def exhausted(self) -> bool:
@@ -177,6 +184,7 @@ class Feed:
     def __init__(self, plan: Plan, left: Mapping[int, Sequence[Tile]] | None = None) -> None:
         self._plan = plan
         self._left = left or {}
+        self._homes = plan.placement.homes
         self._waiting = deque(position for position in plan.sequence if self._left.get(position, True))
         self._open: list[OpenIsland] = []
         self._changed = threading.Condition()
@@ -195,28 +203,46 @@ class Feed:
         """The tensors by how they are made, and how many of them are done."""
         return tuple(Part(title, total - self._undone[title], total) for title, total in sorted(self._totals.items()))
 
-    def take(self) -> Task | None:
-        """The next tile, waiting for one where a pass has to end first; None when nothing is left."""
+    def take(self, home: int | None = None, *, wait: bool = True) -> Task | None:
+        """The next tile, waiting for one where a pass has to end first; None when nothing is left.
+
+        Where passes are placed on several devices, ``home`` is whose tiles are wanted besides the host's; None for any.
+        Without ``wait`` None also where somebody has to wait.
+        """
         with self._changed:
             while not self._stopped:
                 for island in self._open:
+                    if home is not None and island.home not in (None, home):
+                        continue
                     tile = island.next_tile()
                     if tile is not None:
                         island.outstanding += 1
                         return Task(island, island.pass_index, tile)
-                if self._waiting and len(self._open) < self._plan.open_islands:
-                    self._open_next()
-                elif not self._open:
+                if len(self._open) < self._plan.open_islands and (position := self._next_of(home)) is not None:
+                    self._open_next(position)
+                elif not self._open or not wait:
                     return None
                 else:
                     self._changed.wait()
             return None
 
-    def _open_next(self) -> None:
-        position = self._waiting.popleft()
+    def _next_of(self, home: int | None) -> int | None:
+        """The next tensor of a device, or of the host."""
+        if home is None or not self._homes:
+            return self._waiting.popleft() if self._waiting else None
+        position = next((each for each in self._waiting if self._homes.get(each) in (None, home)), None)
+        if position is not None:
+            self._waiting.remove(position)
+            # Its passes on the host may be anybody's.
+            self._changed.notify_all()
+        return position
+
+    def _open_next(self, position: int) -> None:
         island = self._plan.graph.islands[position]
         plan = self._plan.programs[island.program]
-        self._open.append(OpenIsland(position, island, plan, self._plan.seed, self._left.get(position)))
+        opened = OpenIsland(position, island, plan, self._plan.seed, self._left.get(position))
+        opened.device = self._homes.get(position)
+        self._open.append(opened)
 
     def done(self, task: Task, timed: Timed = _untimed) -> bool:
         """Give a tile back as finished; ends the pass or the tensor, and says so, where it was the last."""

@@ -27,12 +27,8 @@ def usable_cores() -> int:
 
 
 def free_memory_bytes() -> int:
-    """Host memory that can be had now, as accelerate sees it, bounded by the container's limit."""
-    # Imported here: most commands never ask, and accelerate is slow to import beside older torch releases.
-    from accelerate.utils import get_max_memory
-
-    reported = get_max_memory().get("cpu")
-    free_bytes = int(reported) if reported is not None else int(psutil.virtual_memory().available)
+    """Host memory that can be had now, bounded by the container's limit."""
+    free_bytes = int(psutil.virtual_memory().available)
     room_bytes = container_room_bytes()
     return free_bytes if room_bytes is None else min(free_bytes, room_bytes)
 

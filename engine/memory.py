@@ -64,7 +64,7 @@ def moves(node: Node, current: Pass) -> bool:
     )
 
 
-def scratch_bytes(node: Node, tile_elements: int) -> int:
+def scratch_bytes(node: Node, tile_elements: int, *, on_device: bool = False) -> int:
     """Bytes of working room that a node's kernel asks for.
 
     A write of what was loaded has room to move it: a file's bytes rarely lie at the same distance from a page
@@ -73,7 +73,8 @@ def scratch_bytes(node: Node, tile_elements: int) -> int:
     if node.op.name == "write":
         (source,) = node.inputs
         return tile_elements * node.spec.dtype.itemsize + PHASE_BYTES if source.op.name == "load" else 0
-    return node.op.scratch_bytes([source.spec for source in node.inputs], tile_elements)
+    form = node.op.device_form if on_device else None
+    return (form or node.op).scratch_bytes([source.spec for source in node.inputs], tile_elements)
 
 
 def state_bytes(passes: Sequence[Pass]) -> tuple[int, ...]:
@@ -135,8 +136,11 @@ def takes_over(node: Node, step: int, current: Pass, uses: dict[Node, int]) -> N
     return None
 
 
-def lay_out(current: Pass, tile_elements: int) -> Arena:
-    """Place every value and scratch of a pass at the lowest offset that is free for its lifetime."""
+def lay_out(current: Pass, tile_elements: int, *, on_device: bool = False) -> Arena:
+    """Place every value and scratch of a pass at the lowest offset that is free for its lifetime.
+
+    To a device everything that is loaded comes at once, before the first kernel.
+    """
     uses = last_uses(current)
     live: list[Slot] = []
     slots: list[Slot] = []
@@ -157,20 +161,36 @@ def lay_out(current: Pass, tile_elements: int) -> Arena:
         if slot.use == "value":
             placed[slot.node] = slot
 
+    for load in current.loads if on_device else ():
+        place(load, "value", value_bytes(load, current, tile_elements), 0, uses[load])
     for step, node in enumerate(current.nodes):
         live = [slot for slot in live if slot.last >= step]
         source = takes_over(node, step, current, uses)
-        if source is not None:
+        if node in placed:
+            pass
+        elif source is not None:
             taken = placed[source]
             live.remove(taken)
             add(Slot(node, "value", taken.offset_bytes, taken.size_bytes, step, uses[node]))
         elif node.op.name != "write":
             place(node, "value", value_bytes(node, current, tile_elements), step, uses[node])
-        room_bytes = scratch_bytes(node, tile_elements)
+        room_bytes = scratch_bytes(node, tile_elements, on_device=on_device)
         if room_bytes:
             place(node, "scratch", room_bytes, step, step)
     size_bytes = max((slot.offset_bytes + slot.size_bytes for slot in slots), default=0)
     return Arena(tile_elements, tuple(slots), size_bytes)
+
+
+def lay_out_staging(current: Pass, tile_elements: int) -> Arena:
+    """Places side by side on the host for what a tile on a device is loaded from, and for what comes back."""
+    moved = dict.fromkeys((*current.loads, *(source for node in current.targets for source in node.inputs)))
+    slots: list[Slot] = []
+    offset_bytes = 0
+    for node in moved:
+        size_bytes = align_up(tile_elements * node.spec.dtype.itemsize + PHASE_BYTES, ALIGN_BYTES)
+        slots.append(Slot(node, "value", offset_bytes, size_bytes, 0, len(current.nodes)))
+        offset_bytes += size_bytes
+    return Arena(tile_elements, tuple(slots), offset_bytes)
 
 
 def replay(current: Pass, tile_elements: int) -> tuple[int, ...]:

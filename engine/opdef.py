@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 
 from .graph import Attr, Node, TensorSpec
+from .portable import portable
 from .row_map import RowMap
 
 Locality: TypeAlias = Literal["element", "row", "reduce", "state", "panel", "whole"]
@@ -117,6 +118,14 @@ class Reduction:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class DeviceForm:
+    """How an op runs on a device that is not the host: the same bytes by another kernel, with scratch of its own."""
+
+    kernel: Kernel
+    scratch_bytes: ScratchBytes = no_scratch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class OpDef:
     """One op.
 
@@ -131,6 +140,7 @@ class OpDef:
     ``leaner(inputs)`` gives a node with the same value that costs more time but keeps less from one pass to the next;
     the plan takes it where memory is short. ``simplify(inputs, attrs)`` may return a node with the same value that
     costs less. ``keeps_nonfinite(node)``: whether the output is NaN or infinity wherever one of the inputs is.
+    ``device`` is how it runs on a device; without it the kernel itself runs there if it is `portable`.
     Ops without a kernel (load, gather, write) are IO.
     """
 
@@ -146,6 +156,14 @@ class OpDef:
     reduction: Reduction | None = None
     leaner: Leaner | None = None
     keeps_nonfinite: KeepsNonfinite = never
+    device: DeviceForm | None = None
+
+    @property
+    def device_form(self) -> DeviceForm | None:
+        """The kernel for a device that is not the host; None where the op has to stay there."""
+        if self.device is not None or self.locality != "element" or self.kernel is None:
+            return self.device
+        return DeviceForm(self.kernel, self.scratch_bytes) if portable(self.kernel) else None
 
     def __call__(self, *inputs: Node, **attrs: Attr) -> Node:
         """Build the node: ``sub(x, base)``. Raises GraphError if the specs do not fit."""
@@ -169,6 +187,7 @@ def op(
     reduction: Reduction | None = None,
     leaner: Leaner | None = None,
     keeps_nonfinite: KeepsNonfinite = never,
+    device: DeviceForm | None = None,
 ) -> Callable[[Kernel], OpDef]:
     """Register a kernel as an op. The kernel's docstring becomes the op's description."""
 
@@ -190,6 +209,7 @@ def op(
                 reduction,
                 leaner,
                 keeps_nonfinite,
+                device,
             )
         )
 

@@ -9,21 +9,27 @@ the arenas do not: thread stacks, code pages of kernels that have not run yet, s
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING
 
 from .errors import PlanError
 from .memory import Arena, lay_out, state_bytes, working_bytes
+from .placement import ON_HOST, DevicePass, Placement
+from .placing import Situation, place
+from .rates import RATES
 from .schedule import Place, order
 from .tiling import Pass, cut
+from .time_model import pass_time
 from .units import MIB, align_up, format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from .devices import Device
     from .graph import Island, Program, TensorGraph
+    from .rates import Rates
 
 FULL_SPEED_TILE_ELEMENTS = 1 << 19
 """Larger tiles fall out of the cache between one op and the next; smaller ones pay more for each step in Python."""
@@ -46,7 +52,8 @@ class ProgramPlan:
     """How one program runs: its passes and, for each, the arena of a worker.
 
     ``program`` is the leaner form of the graph's where memory is short. ``state_bytes`` are held while a tensor is
-    under way, ``working_bytes`` for a while between two passes.
+    under way, ``working_bytes`` for a while between two passes. ``devices`` has the passes that run on a device; they
+    have an arena on the host all the same, where a tile of theirs goes in parts if the device fails.
     """
 
     program: Program
@@ -54,6 +61,7 @@ class ProgramPlan:
     arenas: tuple[Arena, ...]
     state_bytes: int
     working_bytes: int
+    devices: tuple[DevicePass | None, ...] = ()
 
     @property
     def held_bytes(self) -> int:
@@ -79,7 +87,12 @@ class ProgramPlan:
         """Elements of a full tile of a pass."""
         if self.program.is_copy:
             return max(COPY_TILE_BYTES // self.program.spec.dtype.itemsize, 1)
-        return self.arenas[pass_index].tile_elements
+        placed = self.on_device(pass_index)
+        return placed.tile_elements if placed is not None else self.arenas[pass_index].tile_elements
+
+    def on_device(self, pass_index: int) -> DevicePass | None:
+        """How a pass runs on a device; None for one on the host."""
+        return self.devices[pass_index] if self.devices else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +113,7 @@ class Plan:
     header_bytes: int
     peak_so_far_bytes: int
     afterwards_bytes: int = 0
+    placement: Placement = ON_HOST
 
     @property
     def slack_bytes(self) -> int:
@@ -110,7 +124,8 @@ class Plan:
     def predicted_peak_bytes(self) -> int:
         """Peak resident memory of the process that runs this plan."""
         working = max(self.workers * self.arena_bytes + self.state_bytes, self.afterwards_bytes)
-        return max(self.reserved_bytes + working + self.slack_bytes, self.peak_so_far_bytes)
+        running = self.reserved_bytes + working + self.slack_bytes
+        return max(running, self.peak_so_far_bytes) + self.placement.shared_bytes
 
     @cached_property
     def bytes_read(self) -> int:
@@ -229,6 +244,27 @@ def make_plan(
     raise PlanError(
         f"--memory {format_bytes(budget_bytes)} is too little: the least that works is {enough} ({held})", minimum_bytes
     )
+
+
+def on_devices(plan: Plan, devices: Sequence[Device], *, asked: bool = False, rates: Rates = RATES) -> Plan:
+    """The plan with its passes placed on devices; where they were ``asked`` for, all that can run there does."""
+    if not devices:
+        return plan
+    situation = Situation(
+        programs=plan.programs,
+        islands=plan.graph.islands,
+        sequence=plan.sequence,
+        times={
+            program: [pass_time(each, index, rates) for index in range(len(each.passes))]
+            for program, each in plan.programs.items()
+        },
+        workers=plan.workers,
+        room_bytes=plan.arena_bytes,
+        spare_bytes=max(plan.budget_bytes - plan.predicted_peak_bytes, 0),
+    )
+    placement = place(situation, devices, asked=asked)
+    programs = {program: replace(each, devices=placement.of(program)) for program, each in plan.programs.items()}
+    return replace(plan, programs=programs, placement=placement)
 
 
 def _settings(workers: int) -> Iterator[tuple[int, int]]:

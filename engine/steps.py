@@ -5,7 +5,7 @@ Binding costs as much as a few kernels do, so it is done once a tensor, and once
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -14,10 +14,11 @@ from .finite import looked_into
 from .memory import PHASE_BYTES, moves
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from .feed import OpenIsland
     from .graph import Node
+    from .memory import Arena
     from .opdef import Tile
     from .schedule import Place
 
@@ -43,12 +44,21 @@ class Step:
     looked_into: torch.Tensor | None
 
 
-def bind(room: torch.Tensor, island: OpenIsland, tile: Tile, places: Places, *, careful: bool = False) -> list[Step]:
+def bind(
+    room: torch.Tensor,
+    island: OpenIsland,
+    tile: Tile,
+    places: Places,
+    *,
+    careful: bool = False,
+    on_device: Arena | None = None,
+) -> list[Step]:
     """The steps of the pass that a tensor is in, with their views into a worker's ``room`` for a tile of this size.
 
     ``places`` are those of the output's tensors in their files. ``careful`` steps look into every load.
+    ``on_device`` is the layout of a room there, and the kernels are those for devices.
     """
-    current, arena = island.plan.passes[island.pass_index], island.plan.arenas[island.pass_index]
+    current, arena = island.plan.passes[island.pass_index], on_device or island.plan.arenas[island.pass_index]
     memory = {
         (slot.node, slot.use): room[slot.offset_bytes : slot.offset_bytes + slot.size_bytes] for slot in arena.slots
     }
@@ -91,8 +101,27 @@ def bind(room: torch.Tensor, island: OpenIsland, tile: Tile, places: Places, *, 
             values[node] = out = _in_phase(place, at, size_bytes, dtype.itemsize).view(dtype)
         else:
             values[node] = out = place[:size_bytes].view(dtype)
-        steps.append(Step(node, node.op.kernel, out, ins, scratch, attrs, moved, looked))
+        form = node.op.device_form if on_device is not None else None
+        kernel = form.kernel if form is not None else node.op.kernel
+        steps.append(Step(node, kernel, out, ins, scratch, attrs, moved, looked))
     return steps
+
+
+def stage(room: torch.Tensor, staging: Arena, steps: Sequence[Step]) -> dict[int, Step]:
+    """The loads and the write of ``steps`` on a device, by their number, with views into a ``room`` of the host.
+
+    They lie there as far from a page boundary as on the device, where that is as far as in the file.
+    """
+    staged = {}
+    slots = {slot.node: slot for slot in staging.slots}
+    for number, step in enumerate(steps):
+        if step.kernel is None:
+            node = step.node.inputs[0] if step.node.op.name == "write" else step.node
+            start = slots[node].offset_bytes + step.out.storage_offset() % PHASE_BYTES
+            out = room[start : start + step.out.numel()]
+            looked = out.view(node.spec.dtype) if step.looked_into is not None else None
+            staged[number] = replace(step, out=out, looked_into=looked)
+    return staged
 
 
 def _in_phase(memory: torch.Tensor, file_offset_bytes: int, size_bytes: int, itemsize: int) -> torch.Tensor:

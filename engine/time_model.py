@@ -116,10 +116,11 @@ def program_seconds(plan: Plan, rates: Rates = RATES) -> Mapping[Program, float]
 
 def predicted_seconds(plan: Plan, rates: Rates = RATES) -> float:
     """Seconds of the whole run, from its start to the finished folder."""
-    by_program = program_seconds(plan, rates)
-    seconds = rates.start_seconds
+    placed = bool(plan.placement.devices)
+    by_program = {} if placed else program_seconds(plan, rates)
+    seconds = rates.start_seconds + (plan.placement.seconds if placed else 0.0)
     for island in plan.graph.islands:
-        seconds += by_program[island.program]
+        seconds += 0.0 if placed else by_program[island.program]
         # Under a second name a tensor is only written once more.
         copies = len(island.outputs) - 1
         seconds += copies * island.spec.size_bytes / rates.write_bytes

@@ -15,16 +15,18 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .execute import Worker
+from .device_worker import DeviceWorker
 from .profile import ACTIVITIES, KindTime, OpTime, Profile
 from .time_model import work_units
 from .trace import MOST_EVENTS, NamedTrack, Track
+from .worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import torch
 
+    from .device_use import DevicesInUse
     from .execute import Run
     from .feed import OpenIsland, Task
     from .finite import Overflows
@@ -182,6 +184,27 @@ class TimedWorker(Worker):
         return moved
 
 
+class TimedDeviceWorker(TimedWorker, DeviceWorker):
+    """The same with lanes on a device. What kernels take there is not seen: they run while the worker does else."""
+
+    def __init__(self, run: Run, times: Times, use: DevicesInUse) -> None:
+        DeviceWorker.__init__(self, run, use, use.next_home())
+        self._times = times
+        self._reading = None
+
+    def take(self) -> Task | None:
+        """See DeviceWorker: it reads and starts here, and only a part of that is waiting."""
+        task = DeviceWorker.take(self)
+        self._times.ended = self._times.now()
+        return task
+
+    def _wait_for(self, *, wait: bool) -> Task | None:
+        started = self._times.now()
+        task = super()._wait_for(wait=wait)
+        self._times.took("wait", "wait", started, self._times.now())
+        return task
+
+
 class Profiler:
     """Keeps the time of one run by a clock in seconds; by a thread's own, time.thread_time, waiting is left out."""
 
@@ -191,14 +214,14 @@ class Profiler:
         self._started = 0.0
         self._workers: list[tuple[str, Times]] = []
 
-    def worker(self, run: Run) -> Worker:
-        """A worker of the calling thread; see execute's ``timed``."""
+    def worker(self, run: Run, use: DevicesInUse | None = None) -> Worker:
+        """A worker of the calling thread, with lanes on the devices in ``use``; see execute's ``timed``."""
         with self._lock:
             if not self._workers:
                 self._started = self._clock()
             times = Times(run.plan, self._clock, self._started, self._most_events)
             self._workers.append((threading.current_thread().name, times))
-        return TimedWorker(run, times)
+        return TimedWorker(run, times) if use is None else TimedDeviceWorker(run, times, use)
 
     def profile(self, plan: Plan, stages: Mapping[str, float], flush_seconds: float, trace: str | None) -> Profile:
         """What the workers did, now that they have ended."""

@@ -23,9 +23,9 @@ LANES = 4
 """Elements that one 64-bit word serves."""
 
 _MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
-_SHIFT_MULTIPLY = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
-_SECOND_KEY = 0xD1B54A32D192ED03
+GOLDEN = 0x9E3779B97F4A7C15
+SHIFT_MULTIPLY = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+SECOND_KEY = 0xD1B54A32D192ED03
 """Sets the second hash, which settles equal lanes, apart from the first."""
 
 
@@ -47,7 +47,7 @@ def scratch_bytes(elements: int) -> int:
 
 def _mix(words: Words, spare: Words) -> None:
     """SplitMix64's finaliser, in place."""
-    for shift, factor in _SHIFT_MULTIPLY:
+    for shift, factor in SHIFT_MULTIPLY:
         np.right_shift(words, np.uint64(shift), out=spare)
         np.bitwise_xor(words, spare, out=words)
         np.multiply(words, np.uint64(factor), out=words)
@@ -56,14 +56,14 @@ def _mix(words: Words, spare: Words) -> None:
 
 
 _RAMP_WORDS = 1 << 14
-_RAMP: Words = np.arange(_RAMP_WORDS, dtype=np.uint64) * np.uint64(_GOLDEN)
+_RAMP: Words = np.arange(_RAMP_WORDS, dtype=np.uint64) * np.uint64(GOLDEN)
 
 
 def _ramp(words: Words, first: int, key: int) -> None:
     """Fill with ``key + (first + i)·golden`` modulo 2⁶⁴."""
     for lo in range(0, len(words), _RAMP_WORDS):
         part = words[lo : lo + _RAMP_WORDS]
-        np.add(_RAMP[: len(part)], np.uint64((key + (first + lo) * _GOLDEN) & _MASK), out=part)
+        np.add(_RAMP[: len(part)], np.uint64((key + (first + lo) * GOLDEN) & _MASK), out=part)
 
 
 def lanes(lo: int, hi: int, key: int, scratch: NDArray[np.uint8]) -> Lanes:
@@ -114,7 +114,7 @@ def below(
 
 def _second_draw(indices: NDArray[np.int64], key: int) -> Words:
     """64 more bits for a few elements (one in 65536)."""
-    words: Words = (indices.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN)
-    words += np.uint64((key ^ _SECOND_KEY) & _MASK)
+    words: Words = (indices.astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN)
+    words += np.uint64((key ^ SECOND_KEY) & _MASK)
     _mix(words, np.empty_like(words))
     return words

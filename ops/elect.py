@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..engine.opdef import GraphError, Tile, op, require_space, same_shape
+from ..engine.opdef import DeviceForm, GraphError, Tile, op, require_space, same_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..engine.graph import Attr, Node, TensorSpec
 
@@ -73,19 +73,49 @@ def _of_own_vote(node: Node) -> bool:
     return sign.op is elect and list(sign.inputs) == deltas
 
 
-@op("agree_sum", infer=_infer_agree, scratch_bytes=_one_tile, keeps_nonfinite=_of_own_vote)
-def agree_sum(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile) -> None:
-    """Σ of the p whose sign is the elected one: inputs sign, p₁ … p_K."""
+def at_least_zero_(x: torch.Tensor, flags: torch.Tensor) -> None:
+    """`clamp_min_(0)` with the zeros of the host's processor, which leaves -0 as it is; devices may not."""
+    torch.lt(x, 0, out=flags)
+    x.masked_fill_(flags, 0)
+
+
+def flagged_bytes(elements: int, itemsize: int, tiles: int) -> int:
+    """Scratch for so many tiles and a flag an element."""
+    return elements * (tiles * itemsize + 1)
+
+
+def _add_up_agreeing(
+    out: torch.Tensor, ins: Sequence[torch.Tensor], part: torch.Tensor, cut: Callable[[torch.Tensor], object]
+) -> None:
     sign, first, *others = ins
-    part = scratch.view(out.dtype)[: out.numel()]
     # p·σ is |p| where the signs agree and not positive elsewhere, so sums of clamped products are exact copies.
     torch.mul(first, sign, out=out)
-    out.clamp_min_(0)
+    cut(out)
     for p in others:
         torch.mul(p, sign, out=part)
-        part.clamp_min_(0)
+        cut(part)
         out.add_(part)
     out.mul_(sign)
+
+
+def _agree_sum_on_device(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile) -> None:
+    room_bytes = out.numel() * out.itemsize
+    flags = scratch[room_bytes : room_bytes + out.numel()].view(torch.bool)
+    _add_up_agreeing(out, ins, scratch[:room_bytes].view(out.dtype), lambda x: at_least_zero_(x, flags))
+
+
+@op(
+    "agree_sum",
+    infer=_infer_agree,
+    scratch_bytes=_one_tile,
+    keeps_nonfinite=_of_own_vote,
+    device=DeviceForm(
+        _agree_sum_on_device, lambda specs, elements: flagged_bytes(elements, specs[0].dtype.itemsize, 1)
+    ),
+)
+def agree_sum(out: torch.Tensor, ins: Sequence[torch.Tensor], scratch: torch.Tensor, _tile: Tile) -> None:
+    """Σ of the p whose sign is the elected one: inputs sign, p₁ … p_K."""
+    _add_up_agreeing(out, ins, scratch.view(out.dtype)[: out.numel()], lambda x: x.clamp_min_(0))
 
 
 def _infer_agree_weight(specs: Sequence[TensorSpec], attrs: Mapping[str, Attr]) -> TensorSpec:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..engine.opdef import REDUCE_BLOCK_ELEMENTS, GraphError, Tile, op, require_space
+from ..engine.opdef import REDUCE_BLOCK_ELEMENTS, DeviceForm, GraphError, Tile, op, require_space
 from .digits import UNSIGNED, magnitude_bits
 from .elementwise import is_zero, zeros
 from .ranks import rank
@@ -27,11 +27,72 @@ def _infer_keep(specs: Sequence[TensorSpec], attrs: Mapping[str, Attr]) -> Tenso
     return specs[0]
 
 
+_FLOATS = {torch.float32: np.float32, torch.float64: np.float64}
+_INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+
+def _device_scratch_bytes(specs: Sequence[TensorSpec], elements: int) -> int:
+    itemsize = specs[0].dtype.itemsize
+    # A tile, and for a block: its values, their magnitudes, two counts and two flags an element.
+    return elements * itemsize + min(elements, REDUCE_BLOCK_ELEMENTS) * (2 * itemsize + 2 * 4 + 2)
+
+
+def _keep_ranked_on_device(
+    out: torch.Tensor,
+    ins: Sequence[torch.Tensor],
+    scratch: torch.Tensor,
+    tile: Tile,
+    *,
+    descending: bool,
+    rest: bool,
+) -> None:
+    """The same without positions of ties, which would have to come back to the host: ties are counted instead."""
+    x, chosen = ins
+    bits = int(chosen[0])
+    lo, hi, left = _split(chosen, tile)
+    upper = out if descending != rest else scratch[: x.numel() * x.itemsize].view(x.dtype)
+    room, block = scratch[x.numel() * x.itemsize :], hi - lo
+    sizes = [block * size for size in (x.itemsize, x.itemsize, 4, 4, 1, 1)]
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    parts = [room[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+    values, magnitudes = parts[0].view(x.dtype), parts[1].view(_INTEGERS[x.dtype])
+    counts, spare = (part.view(torch.int32) for part in parts[2:4])
+    taken, near = (part.view(torch.bool) for part in parts[4:])
+    values.copy_(x[lo:hi])
+    torch.bitwise_and(values.view(magnitudes.dtype), (1 << 8 * x.itemsize - 1) - 1, out=magnitudes)
+    torch.eq(magnitudes, bits, out=taken)
+    counts.copy_(taken)
+    distance = 1
+    while distance < block:
+        # What is counted up to each element, over twice as many elements before it each time.
+        spare.copy_(counts)
+        counts[distance:].add_(spare[: block - distance])
+        distance *= 2
+    (torch.le if descending else torch.gt)(counts, left, out=near)
+    taken.bitwise_and_(near)
+    _above(x[:lo], bits, upper[:lo], ties=descending)
+    _above(x[lo:hi], bits, upper[lo:hi], ties=False)
+    _above(x[hi:], bits, upper[hi:], ties=not descending)
+    torch.where(taken, values, upper[lo:hi], out=upper[lo:hi])
+    if upper is not out:
+        torch.sub(x, upper, out=out)
+
+
+def _split(chosen: torch.Tensor, tile: Tile) -> tuple[int, int, int]:
+    """Which part of a tile is the block some of whose ties are chosen, and how many: the first ones."""
+    wanted, before = int(chosen[1]), chosen[2:].numpy()
+    # Ties of lower index are chosen first: all in the blocks before one, some of its own, none in those after.
+    split = int(np.searchsorted(before, wanted, side="right")) - 1
+    lo, hi = (min(max(block * REDUCE_BLOCK_ELEMENTS - tile.lo, 0), tile.elements) for block in (split, split + 1))
+    return lo, hi, wanted - int(before[split])
+
+
 @op(
     "keep_ranked",
     infer=_infer_keep,
     scratch_bytes=lambda specs, elements: elements * specs[0].dtype.itemsize,
     inplace=(0,),
+    device=DeviceForm(_keep_ranked_on_device, _device_scratch_bytes),
 )
 def keep_ranked(
     out: torch.Tensor,
@@ -44,12 +105,9 @@ def keep_ranked(
 ) -> None:
     """Keep the values whose magnitude comes first, up to a rank; or, with ``rest``, the others: inputs x, `rank`."""
     x, chosen = ins
-    bits, wanted, before = int(chosen[0]), int(chosen[1]), chosen[2:].numpy()
-    # Ties of lower index are chosen first: all in the blocks before one, some of its own, none in those after.
-    split = int(np.searchsorted(before, wanted, side="right")) - 1
-    lo, hi = (min(max(block * REDUCE_BLOCK_ELEMENTS - tile.lo, 0), tile.elements) for block in (split, split + 1))
+    bits = int(chosen[0])
+    lo, hi, left = _split(chosen, tile)
     ties = _ties(x[lo:hi], bits)
-    left = wanted - int(before[split])
     taken = ties[:left] if descending else ties[left:]
     values = x[lo:hi][taken]
     # What has the large magnitudes is a comparison away; what has the small ones is the difference to that.
@@ -71,11 +129,9 @@ def _ties(x: torch.Tensor, bits: int) -> torch.Tensor:
 
 def _above(x: torch.Tensor, bits: int, out: torch.Tensor, *, ties: bool) -> None:
     """The values above the magnitude with these bits, and those equal to it if ``ties``; the others zero."""
-    if ties and bits == 0:
-        bound = -1.0  # below any magnitude
-    else:
-        kind = UNSIGNED[x.dtype]
-        bound = float(np.array(bits - ties, kind).view(x.numpy().dtype))
+    # Below any magnitude where zeros are to be kept.
+    everything = ties and bits == 0
+    bound = -1.0 if everything else float(np.array(bits - ties, UNSIGNED[x.dtype]).view(_FLOATS[x.dtype]))
     torch.hardshrink(x, bound, out=out)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..engine.opdef import GraphError, Site, Tile, always, op, require_space
-from . import counter_rng
+from ..engine.opdef import DeviceForm, GraphError, Site, Tile, always, op, require_space
+from . import counter_rng, device_rng
 from .elementwise import is_zero, zeros
 
 if TYPE_CHECKING:
@@ -41,6 +41,19 @@ def bind_stream(attrs: Mapping[str, Attr], site: Site) -> Mapping[str, Attr]:
     return {"key": counter_rng.stream_key(site.seed, site.tensor_name, ordinal)}
 
 
+def _drop_on_device(
+    out: torch.Tensor,
+    ins: Sequence[torch.Tensor],
+    scratch: torch.Tensor,
+    tile: Tile,
+    *,
+    density: float,
+    key: int,
+    **_: object,
+) -> None:
+    torch.mul(ins[0], device_rng.mask(tile.lo, tile.hi, density, key, scratch, out.dtype), out=out)
+
+
 @op(
     "drop",
     infer=_infer_drop,
@@ -49,6 +62,7 @@ def bind_stream(attrs: Mapping[str, Attr], site: Site) -> Mapping[str, Attr]:
     scratch_bytes=lambda _specs, elements: counter_rng.scratch_bytes(elements),
     inplace=(0,),
     keeps_nonfinite=always,
+    device=DeviceForm(_drop_on_device, lambda _specs, elements: device_rng.scratch_bytes(elements)),
 )
 def drop(
     out: torch.Tensor,

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 RUN_FIELDS = (
     "output recipe_sha256 seed device workers tensors bytes_read bytes_written passes predicted_peak_bytes "
-    "measured_peak_bytes reserved_bytes predicted_seconds seconds resumed shards warnings"
+    "measured_peak_bytes reserved_bytes predicted_seconds seconds resumed shards warnings devices"
 )
 DRY_RUN_FIELDS = (
     "tensors ops passes bytes_read bytes_written disk_needed_bytes predicted_peak_bytes minimum_memory_bytes "
-    "reserved_bytes predicted_seconds shards models unused_tensors warnings"
+    "reserved_bytes device devices placement predicted_seconds shards models unused_tensors warnings"
 )
 METHODS = {"dare_linear", "dare_ties", "linear", "passthrough", "task_arithmetic"}
 RECIPE = """

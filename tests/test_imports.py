@@ -25,7 +25,8 @@ GENERATED = ("build", "dist", "demo-output", "__pycache__")
 MOST_LINES = 330
 
 DEFINITIONS = frozenset(
-    {"errors", "graph", "methoddef", "model", "opdef", "panels", "rates", "recipe", "row_map", "units", "vocabulary"}
+    {"errors", "graph", "methoddef", "model", "opdef", "panels", "portable", "rates", "recipe", "row_map", "units"}
+    | {"vocabulary"}
 )
 """The leaf modules of engine: data and declarations. They import each other and no machinery."""
 

@@ -85,6 +85,7 @@ def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose
             f"the least that works is {format_bytes(parts.minimum_bytes)}{each}",
         ),
     ]
+    pairs += [("" if index else "device", line) for index, line in enumerate(_devices(merge))]
     yield from facts(pairs, width, style="bold", indent=0)
     yield from memory_chart(plan, width, first=GAP + max(len(name) for name, _ in pairs))
 
@@ -100,3 +101,13 @@ def output_words(merge: MergePlan) -> str:
     written = sorted({str(island.spec.dtype).removeprefix("torch.") for island in merge.plan.graph.islands})
     seed = [f"seed {merge.plan.seed}"] if any(each.site_dependent for each in merge.plan.graph.programs) else []
     return ", ".join([*found, *written, *seed])
+
+
+def _devices(merge: MergePlan) -> list[str]:
+    """Where it is computed and why, a line a device; nothing on a machine that has none."""
+    placement = merge.plan.placement
+    peaks = zip(placement.devices, placement.peaks_bytes, strict=True)
+    return [
+        *(clean(reason) for reason in placement.reasons),
+        *(f"{device.name} peak {format_bytes(peak)} of {format_bytes(device.free_bytes)}" for device, peak in peaks),
+    ]

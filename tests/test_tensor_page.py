@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from plait.engine.devices import pretended
 from plait.loaders.checkpoint import open_model
 from plait.views import dry_run
 from view_support import DARE, LAYERS, SCALED, page, passthrough
@@ -33,7 +34,7 @@ def test_ops_are_shown_with_dtype_shape_and_bytes(planned) -> None:
     write = next(line for line in lines if line.startswith("  write  ") and "bfloat16" in line)
     assert write.split()[1:] == ["bfloat16", "weight", "[512,", "64]", "64.0", "KiB"]
     drop = next(line for line in lines if "density=0.6 " in line)
-    assert drop.split()[-7:] == ["float32", "delta", "element", "[512,", "64]", "128", "KiB"]
+    assert drop.split()[-8:] == ["float32", "delta", "element", "cpu", "[512,", "64]", "128", "KiB"]
 
 
 def test_the_short_tree_leaves_out_casts_shapes_and_bytes_that_do_not_move(planned) -> None:
@@ -93,6 +94,21 @@ def test_passes_are_those_of_the_plan(planned) -> None:
     assert [line[0] for line in lines[: len(program.passes)]] == [str(n + 1) for n in range(len(program.passes))]
     assert len(program.passes) == 2
     assert "from one pass to the next" in " ".join(lines[-1])
+
+
+def test_the_device_is_shown_where_passes_run_on_several(planned) -> None:
+    recipe = DARE + "    parameters: {rescale: l1}\n"
+    merge = planned(recipe, device=pretended(), memory="1GiB")
+    program = merge.plan.programs[merge.plan.island_of(NAME).program]
+    places = ["pretended:0" if program.on_device(index) else "cpu" for index in range(len(program.passes))]
+    assert "pretended:0" in places
+    assert [line[2] for line in part(tensor_page(merge), "pass")[: len(places)]] == places
+    ops = [
+        line for line in page(merge).split("\nops ")[1].splitlines()[2:] if "load" not in line and "write" not in line
+    ]
+    assert all(" cpu " in line for line in ops if "abs_sum" in line)  # sums stay on the host
+    assert all("pretended:0" in line for line in ops if "abs_sum" not in line)
+    assert "device" not in page(planned(recipe, device="cpu")).split("\nops ")[1]
 
 
 def test_what_is_filled_reads_nothing(planned) -> None:

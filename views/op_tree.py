@@ -25,7 +25,12 @@ _SAID_ELSEWHERE = ("shape", "slot", "space")
 _BELOW = "↓"
 """An input that stands below, where others of the same op stand elsewhere."""
 
-_TITLES = ("dtype", "space", "cut", "shape", "bytes")
+_GO_FIRST = ("device", "cut", "space", "shape")
+"""Columns that are left out where there is no room, in this order; where devices differ theirs goes last."""
+
+_HOST = "cpu"
+
+_TITLES = ("dtype", "space", "cut", "device", "shape", "bytes")
 
 
 def op_tree(
@@ -35,24 +40,53 @@ def op_tree(
 
     Bytes are those of the whole tensor: what ``load`` reads and ``write`` writes; no other op's result is ever
     held whole. Numbers that differ over the kind are shown as a range, and a leaf of the output's own name has none.
-    Without ``full`` there are no casts, which the dtypes tell of, no shape where all are the same, and bytes only where
-    some move.
+    Without ``full`` there are no casts, which the dtypes tell of, no shape and no device where all are the same, and
+    bytes only where some move.
     """
     steps = _steps(island, full=full)
     shapes = len({step.node.spec.shape for step in steps}) > 1
-    kept = [title for title in _TITLES if full or title != "shape" or shapes]
+    places = _device_by_node(island, plan)
+    away = {*places.values()} != {_HOST}
+    same = {*([] if shapes else ["shape"]), *([] if away else ["device"])}
+    kept = [title for title in _TITLES if full or title not in same]
     head = Row(Text("op", "bold"), [Text(title, "bold") for title in kept])
-    rows = [_row(step, kind, island, legend, kept, full=full) for step in steps]
+    rows = [_row(step, kind, island, legend, kept, places, full=full) for step in steps]
     least = max(row.guide.cell_len + row.label.cell_len for row in rows)
     lines = table(
         [head, *rows],
         width,
         right=(len(kept) - 1,),
-        optional=[kept.index(title) for title in ("cut", "space", "shape") if title in kept],
+        optional=[
+            kept.index(title)
+            for title in sorted(_GO_FIRST, key=lambda title: away and title == "device")
+            if title in kept
+        ],
         least_label=min(least, 40),
     )
     how = wrap(how_it_runs(island, plan), None if width is None else width - 2) if full else []
     return [*map(_dim, how), *lines]
+
+
+def places_of(island: Island, plan: Plan) -> tuple[str, ...]:
+    """The device of each pass over a tensor."""
+    program = plan.programs[island.program]
+    placed = [program.on_device(index) is not None for index in range(len(program.passes))]
+    if not any(placed):
+        return (_HOST,) * len(placed)
+    position = next(index for index, each in enumerate(plan.graph.islands) if each is island)
+    device = plan.placement.devices[plan.placement.homes[position]].name
+    return tuple(device if away else _HOST for away in placed)
+
+
+def _device_by_node(island: Island, plan: Plan) -> dict[Node, str]:
+    """Where each op computes; one that is computed again in a later pass may have two devices."""
+    found: dict[Node, list[str]] = {}
+    for current, place in zip(plan.programs[island.program].passes, places_of(island, plan), strict=True):
+        for node in (*current.nodes, *current.wholes):
+            found.setdefault(node, []).append(place)
+        for node in current.conclusions:
+            found.setdefault(node, []).append(_HOST)
+    return {node: ", ".join(dict.fromkeys(places)) for node, places in found.items()}
 
 
 def _dim(text: str) -> Text:
@@ -138,7 +172,16 @@ def _without_casts(node: Node) -> Node:
     return node
 
 
-def _row(step: _Step, kind: Kind, island: Island, legend: Legend, kept: Sequence[str], *, full: bool) -> Row:
+def _row(
+    step: _Step,
+    kind: Kind,
+    island: Island,
+    legend: Legend,
+    kept: Sequence[str],
+    places: Mapping[Node, str],
+    *,
+    full: bool,
+) -> Row:
     node, spec = step.node, step.node.spec
     moves = node.op.kernel is None
     label = Text()
@@ -153,6 +196,7 @@ def _row(step: _Step, kind: Kind, island: Island, legend: Legend, kept: Sequence
         "dtype": Text(str(spec.dtype).removeprefix("torch.")),
         "space": Text(spec.space, "dim"),
         "cut": Text("" if moves else node.op.locality, "dim"),
+        "device": Text("" if moves else places.get(node, "")),
         "shape": Text(str(list(spec.shape))),
         "bytes": Text(format_bytes(spec.size_bytes) if full or moves else "", "" if moves else "dim"),
     }

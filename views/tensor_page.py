@@ -13,11 +13,11 @@ from .kinds import kinds_of
 from .layer_map import number
 from .layout import Row, clean, count, heading, shorten, table
 from .legend import Legend
-from .op_tree import op_tree
+from .op_tree import op_tree, places_of
 from .totals import models
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ..engine.graph import Island
     from ..engine.plan import ProgramPlan
@@ -36,7 +36,7 @@ def tensor_page(merge: MergePlan, tensor_name: str, width: int | None) -> Iterat
     yield from op_tree(kind, island, merge.plan, legend, width)
     parts = (
         _parameters(merge, tensor_name, legend, width),
-        _passes(merge.plan.programs[island.program], width),
+        _passes(merge.plan.programs[island.program], places_of(island, merge.plan), width),
         _reads(island, legend, width),
         _writes(merge, island, width),
     )
@@ -62,15 +62,16 @@ def _parameters(merge: MergePlan, tensor_name: str, legend: Legend, width: int |
     return table(rows, width, right=(0,), optional=(1,)) if len(rows) > 1 else []
 
 
-def _passes(program: ProgramPlan, width: int | None) -> list[Text]:
+def _passes(program: ProgramPlan, places: Sequence[str], width: int | None) -> list[Text]:
     """A line a pass: how it is cut, how much it reads, and the memory of a worker."""
-    titles = ("cut", "reads", "tiles", "elements a tile", "arena", "")
+    titles = ("cut", "device", "reads", "tiles", "elements a tile", "arena", "")
     rows = [Row(Text("pass", "bold"), [Text(title, "bold") for title in titles])]
     for index, each in enumerate(program.passes):
         tile_elements = program.tile_elements(index)
         note = "a sample" if each.sampled else "only where a guess was wrong" if each.optional else ""
         cells = [
             Text(each.granularity),
+            Text(places[index]),
             Text(format_bytes(each.bytes_read)),
             Text(format_count(each.tile_count(tile_elements))),
             Text(format_count(min(tile_elements, each.elements))),
@@ -78,7 +79,7 @@ def _passes(program: ProgramPlan, width: int | None) -> list[Text]:
             Text(note, "dim"),
         ]
         rows.append(Row(Text(str(index + 1)), cells))
-    lines = table(rows, width, right=(1, 2, 3, 4), optional=(5, 3), least_label=4)
+    lines = table(rows, width, right=(2, 3, 4, 5), optional=(6, 4), least_label=4)
     if program.held_bytes:
         kept = f"{format_bytes(program.state_bytes)} from one pass to the next"
         worked = f", {format_bytes(program.working_bytes)} for a while between two" if program.working_bytes else ""

@@ -79,13 +79,13 @@ def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose
     pairs += [
         ("disk", f"{format_bytes(merge.disk_needed_bytes)} needed, {format_bytes(free_disk_bytes)} free{lacking}"),
         ("time", f"about {format_seconds(merge.predicted_seconds)} on a machine like the one that was measured"),
+        *(("" if index else "device", line) for index, line in enumerate(_devices(merge))),
         (
             "memory",
             f"peak {format_bytes(parts.predicted_peak_bytes)}{reached} of {format_bytes(parts.budget_bytes)} allowed; "
             f"the least that works is {format_bytes(parts.minimum_bytes)}{each}",
         ),
     ]
-    pairs += [("" if index else "device", line) for index, line in enumerate(_devices(merge))]
     yield from facts(pairs, width, style="bold", indent=0)
     yield from memory_chart(plan, width, first=GAP + max(len(name) for name, _ in pairs))
 

@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 # The strict type checker reads the package by its import name; an editable install hides it, so a folder holds a link
 # called `plait` to the root. Rooms and root modules are named, so that it never walks into .venv or the link itself.
 TYPES_ROOT    := build/types
-TYPED_ROOMS   := engine ops loaders views
+TYPED_ROOMS   := engine ops loaders runs reports views
 TYPED_MODULES := $(patsubst %.py,plait.%,$(filter-out __init__.py,$(wildcard *.py)))
 TYPED_SCRIPTS := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py))
 

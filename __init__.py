@@ -6,11 +6,11 @@ from . import version
 
 if TYPE_CHECKING:
     from .api import MergePlan, MergeResult, plan
-    from .comparison import diff
-    from .diff_report import DiffReport
-    from .reporting import report
-    from .run_report import RunReport
-    from .verification import VerifyReport, verify
+    from .reports.comparison import diff
+    from .reports.diff_report import DiffReport
+    from .reports.reporting import report
+    from .reports.run_report import RunReport
+    from .reports.verification import VerifyReport, verify
 
 __version__ = version.VERSION
 __all__ = [
@@ -27,15 +27,15 @@ __all__ = [
 ]
 
 _MODULES = {
-    "DiffReport": "diff_report",
+    "DiffReport": "reports.diff_report",
     "MergePlan": "api",
     "MergeResult": "api",
-    "RunReport": "run_report",
-    "VerifyReport": "verification",
-    "diff": "comparison",
+    "RunReport": "reports.run_report",
+    "VerifyReport": "reports.verification",
+    "diff": "reports.comparison",
     "plan": "api",
-    "report": "reporting",
-    "verify": "verification",
+    "report": "reports.reporting",
+    "verify": "reports.verification",
 }
 
 

@@ -34,7 +34,7 @@ from .loaders.rates_file import VARIABLE, read_rates
 from .loaders.vocabulary import output_tokenizer
 from .loaders.writer import plan_shards
 from .merge import MergePlan, MergeResult
-from .verification import needed_bytes
+from .reports.verification import needed_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -77,8 +77,8 @@ def run(
     from .api import plan as make_plan
     from .engine.host import resident_bytes
     from .graphs import check_asked, check_tensor
-    from .launching import launched, processes_of, started_alone
     from .loaders.folder import free_disk_bytes
+    from .runs.launching import launched, processes_of, started_alone
     from .views import dry_run as dry_run_view
     from .views import result as result_view
     from .views.progress import RunProgress
@@ -153,7 +153,7 @@ def verify(
 ) -> None:
     """Check a finished folder against its manifest and itself; exit code 3 if something is wrong."""
     from .engine.host import resident_bytes
-    from .verification import verify as verify_folder
+    from .reports.verification import verify as verify_folder
     from .views import verify as verify_view
     from .views.progress import RunProgress
 
@@ -196,8 +196,8 @@ def diff(
     verbose: options.Verbose = False,
 ) -> None:
     """Show how far apart two models are, per layer and kind of tensor."""
-    from .comparison import plan_diff
     from .engine.host import resident_bytes
+    from .reports.comparison import plan_diff
     from .views import diff as diff_view
     from .views import diff_page
     from .views.page_file import check_page, write_page
@@ -230,7 +230,7 @@ def report(
 ) -> None:
     """Show what a finished run did: time, memory, how far the result moved from each input."""
     from .engine.host import resident_bytes
-    from .reporting import plan_report
+    from .reports.reporting import plan_report
     from .views import report as report_view
     from .views import report_page
     from .views.page_file import check_page, write_page

@@ -21,11 +21,11 @@ from .loaders.card_models import card_models, hub_ids, shared_values
 from .loaders.config import output_config
 from .loaders.generation import Vocabulary as KnownTokens
 from .loaders.side_files import SideFiles, side_files
-from .merge_result import MergeResult
-from .parts import Parts
-from .running import run_merge
+from .runs.merge_result import MergeResult
+from .runs.parts import Parts
+from .runs.running import run_merge
+from .runs.watching import callback_of
 from .version import VERSION
-from .watching import callback_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from .engine.progress import Callback
     from .engine.rates import Rates
     from .engine.recipe import ModelRef, Recipe
-    from .launching import Launch
     from .loaders.shards import Shard
     from .loaders.vocabulary import OutputTokenizer
+    from .runs.launching import Launch
 
 SIDE_FILES_BYTES = 1 << 20
 """What config, index, card and manifest take, about; all other files are counted as they are."""

@@ -36,7 +36,7 @@ from plait.engine.schedule import Place
 from plait.engine.timing import Profiler
 from plait.engine.trial import example_recipe, try_out
 from plait.loaders.positioned_io import PositionedFile
-from plait.scanning import scan
+from plait.reports.scanning import scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

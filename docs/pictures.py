@@ -20,7 +20,7 @@ from unittest.mock import patch
 import plait
 import torch
 from plait.engine.progress import Progress
-from plait.merge_result import MergeResult
+from plait.runs.merge_result import MergeResult
 from plait.views import dry_run, progress, result
 from plait.views.console import print_lines
 from plait.views.pace import Pace

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from plait.diff_report import DiffReport, Figures, StackLayers, TensorDiff
+from plait.reports.diff_report import DiffReport, Figures, StackLayers, TensorDiff
 from plait.views import diff_page
 
 if TYPE_CHECKING:

@@ -14,18 +14,18 @@ import psutil
 import pytest
 from plait.engine.errors import Interrupted, ProcessError
 from plait.loaders.roster import Report, process_file, read_report
-from plait.member import work
+from plait.runs.member import work
 from resume_support import SHARD_BYTES, merge, stopping_at_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from plait.job import Job
+    from plait.runs.job import Job
 
 _SLOWLY = """
 import sys
-if {name!r} in sys.orig_argv or "plait.member" in sys.orig_argv:
+if {name!r} in sys.orig_argv or "plait.runs.member" in sys.orig_argv:
     import time
     from plait.engine import plan, recorder
     from plait.loaders.positioned_io import FilePool
@@ -99,9 +99,9 @@ def as_threads(before: Callable[[Job], Job] = lambda job: job) -> Iterator[None]
         return {}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("plait.starting._start", start_threads)
+        patch.setattr("plait.runs.starting._start", start_threads)
         patch.setattr("plait.loaders.roster.BEAT_SECONDS", 0.01)
-        patch.setattr("plait.crew._LOOK_SECONDS", 0.005)
+        patch.setattr("plait.runs.crew._LOOK_SECONDS", 0.005)
         yield
     for thread in started:
         thread.join(30)

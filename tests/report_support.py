@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from plait.diff_report import Figures
+    from plait.reports.diff_report import Figures
 
 MANIFEST = "plait-manifest.json"
 

@@ -14,14 +14,14 @@ from diff_support import Tensors, drawn, moved, named
 from merge_support import peak_bytes, save_model
 from merge_support import plait as in_a_process
 from plain_distance import plain
-from plait.comparison import plan_diff
 from plait.engine.errors import InputError, PlanError, UsageError
 from plait.engine.units import parse_size
+from plait.reports.comparison import plan_diff
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from plait.diff_report import DiffReport, Figures
+    from plait.reports.diff_report import DiffReport, Figures
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2]
 

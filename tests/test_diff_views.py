@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from diff_support import LLAMA, figures, page_of, report_of
-from plait.diff_report import StackLayers, Unlike
+from plait.reports.diff_report import StackLayers, Unlike
 from plait.views import console as console_view
 from plait.views import diff as diff_view
 from plait.views.figures import cosine, percent
@@ -17,7 +17,7 @@ from plait.views.heat import heat_maps, scale_of
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from plait.diff_report import DiffReport
+    from plait.reports.diff_report import DiffReport
 
 
 def lines(report: DiffReport, width: int | None = 80, *, verbose: bool = False) -> list[str]:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("engine", "ops", "loaders", "views", "examples")
+ROOMS = ("engine", "ops", "loaders", "runs", "reports", "views", "examples")
+OPEN_ROOMS = ("", "runs", "reports", "examples")
+"""What stands above engine, ops and loaders, and puts them together."""
 BESIDE = ("tests", "docs", "benchmarks")
 GENERATED = ("build", "dist", "demo-output", "__pycache__")
 MOST_LINES = 330
@@ -44,6 +46,9 @@ VIEWS_MAY_IMPORT = DEFINITIONS | {
     "trial",
 }
 """A merge's map, its plan, its replay and its time, how far a run is and what it took, a method's cost."""
+
+VIEWS_SHOW = {"plait.merge", *(f"plait.reports.{name}" for name in ("diff_report", "run_report", "verification"))}
+"""The plan and the results that views show."""
 
 LIBRARIES = {
     # What a room needs beyond Python itself, torch and numpy. Formats belong to loaders, the screen to views.
@@ -97,10 +102,10 @@ def room_of(name: str) -> str:
 
 def allowed(room: str, name: str) -> bool:
     """Whether a module in ``room`` may import the module called ``name`` (both inside plait)."""
-    if room in ("", "examples") or room_of(name) == room or name == "plait.version":
+    if room in OPEN_ROOMS or room_of(name) == room or name == "plait.version":
         return True
-    if room == "views" and name in ("plait.diff_report", "plait.merge", "plait.run_report", "plait.verification"):
-        return True  # the plan and the results that a view shows
+    if room == "views" and name in VIEWS_SHOW:
+        return True
     if room_of(name) != "engine":
         return False
     leaf = name.removeprefix("plait.engine").removeprefix(".")

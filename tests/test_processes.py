@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from plait.job import Job
+    from plait.runs.job import Job
 
 
 def manifest(out: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from merge_support import peak_bytes, save_model, tensors_of, write_recipe
 from merge_support import plait as in_a_process
 from plait.engine.errors import PlanError, UsageError
 from plait.engine.units import parse_size
-from plait.reporting import plan_report
+from plait.reports.reporting import plan_report
 from report_support import (
     DARE_TIES,
     LINEAR,
@@ -32,7 +32,7 @@ from report_support import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from plait.run_report import Measured
+    from plait.reports.run_report import Measured
 
 RECIPES = {"dare_ties": DARE_TIES, "linear": LINEAR, "slerp": SLERP, "stacked": STACKED}
 MODELS = ("family/base", "family/ft1", "family/ft2", "family/ft3")

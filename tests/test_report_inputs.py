@@ -21,7 +21,7 @@ from tokenizer_support import byte_level
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from plait.run_report import RunReport
+    from plait.reports.run_report import RunReport
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from plait.run_report import RunReport
+    from plait.reports.run_report import RunReport
 
 MODELS = ("family/base", "family/ft1", "family/ft2", "family/ft3")
 

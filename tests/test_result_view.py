@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from plait.merge_result import MergeResult
+from plait.runs.merge_result import MergeResult
 from plait.views import result as view
 
 RESULT = MergeResult(

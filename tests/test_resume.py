@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-import plait.identity
+import plait.runs.identity
 import pytest
 from merge_support import file_bytes, save_model, tensors_of
 from plait.engine.errors import InputError, UsageError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-assert plait.identity
+assert plait.runs.identity
 
 
 pytestmark = pytest.mark.usefixtures("quick_batches")
@@ -179,7 +179,7 @@ def test_another_run_is_told_from_this_one(
 @pytest.mark.parametrize("name", ["VERSION", "torch.__version__"])
 def test_another_version_is_refused(inputs: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     interrupt(inputs, 60)
-    monkeypatch.setattr(f"plait.identity.{name}", "0.0.1")
+    monkeypatch.setattr(f"plait.runs.identity.{name}", "0.0.1")
     with pytest.raises(UsageError, match=r"0\.0\.1"):
         merge(inputs, resume=True)
 

@@ -14,7 +14,7 @@ from merge_support import peak_bytes, save_model, write_recipe
 from merge_support import plait as in_a_process
 from plait.engine.errors import PlanError
 from plait.engine.units import MIB
-from plait.verification import examine, needed_bytes
+from plait.reports.verification import examine, needed_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path

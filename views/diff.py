@@ -16,7 +16,7 @@ from .layout import clean, count, facts, shorten, table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ..diff_report import DiffReport, StackLayers
+    from ..reports.diff_report import DiffReport, StackLayers
 
 _MOST_ROWS = 48
 _MOST_LISTED = 10

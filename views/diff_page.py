@@ -12,7 +12,7 @@ from .page_parts import THEME_BUTTON, head, script, shown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..diff_report import DiffReport
+    from ..reports.diff_report import DiffReport
 
 _MOST_LISTED = 25
 

@@ -15,7 +15,7 @@ from .page_parts import shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ..diff_report import Figures, TensorDiff
+    from ..reports.diff_report import Figures, TensorDiff
     from .heat import HeatMap
 
 _MOST_COLUMNS, _MOST_ROWS = 40, 256

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..diff_report import Figures
+    from ..reports.diff_report import Figures
 
 UNDEFINED = "–"
 

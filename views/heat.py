@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..diff_report import together
+from ..reports.diff_report import together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from ..diff_report import Figures
+    from ..reports.diff_report import Figures
 
 LEVELS = 4
 """Steps of heat that a screen tells apart."""

@@ -14,7 +14,7 @@ from .layout import Row, clean, shorten, table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ..diff_report import Figures
+    from ..reports.diff_report import Figures
     from .heat import Scale
 
     Cells = Mapping[tuple[str, int, str], Figures]

@@ -24,7 +24,7 @@ from .report_facts import facts_of, moved, remarks, size, sizes, vectors_title
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ..run_report import Measured, RunReport
+    from ..reports.run_report import Measured, RunReport
 
 _MOST_ROWS = 16
 """Lines of a heat map without ``verbose``: there is a map for each input."""

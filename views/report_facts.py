@@ -11,7 +11,7 @@ from .layout import count
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..run_report import Measured, Movement, RunReport, Sizes
+    from ..reports.run_report import Measured, Movement, RunReport, Sizes
 
 UNKNOWN = "not recorded"
 CARD = "card"

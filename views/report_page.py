@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ..merge import MergePlan
-    from ..run_report import Measured, RunReport
+    from ..reports.run_report import Measured, RunReport
     from .layers import Layer
 
 _COLOURS = 8

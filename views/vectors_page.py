@@ -15,7 +15,7 @@ from .report_facts import size, sizes, vectors_title
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ..run_report import Agreement, Measured, TaskVector
+    from ..reports.run_report import Agreement, Measured, TaskVector
 
     Mark = Callable[[str], str]
 

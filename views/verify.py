@@ -14,7 +14,7 @@ from .layout import clean, count, wrap
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..verification import VerifyReport
+    from ..reports.verification import VerifyReport
 
 _MARKS = {"fine": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "red"), "skipped": ("–", "dim")}
 _SHOWN = 5

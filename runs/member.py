@@ -15,15 +15,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .engine.errors import OutputError, PlaitError, ProcessError
-from .interrupts import INTERRUPTED, in_order
+from ..engine.errors import OutputError, PlaitError, ProcessError
+from ..interrupts import INTERRUPTED, in_order
+from ..loaders.roster import Peer, Reporter
 from .job import Job
-from .loaders.roster import Peer, Reporter
 
 if TYPE_CHECKING:
-    from .engine.journal import Batch
-    from .engine.model import StoredTensor
-    from .engine.progress import Progress
+    from ..engine.journal import Batch
+    from ..engine.model import StoredTensor
+    from ..engine.progress import Progress
 
 _JOURNAL_SECONDS = 60.0
 """How long a shared folder may take to show the run's journal."""
@@ -72,14 +72,14 @@ def work(job: Job) -> int:
 
 def _make(job: Job, reporter: Reporter) -> dict[str, dict[str, Any]]:
     """Write the part of a run that is this process's; returns what it did."""
-    from .api import RecipeText, plan
+    from ..api import RecipeText, plan
+    from ..engine.journal import Journal
+    from ..engine.recorder import batch_of
+    from ..engine.resumption import finished_by
+    from ..loaders.folder import journal_of
+    from ..loaders.shards import LeftShards
     from .crew import facts_of
-    from .engine.journal import Journal
-    from .engine.recorder import batch_of
-    from .engine.resumption import finished_by
     from .identity import identity_of, refuse_changed, refuse_unlike, samples_of
-    from .loaders.folder import journal_of
-    from .loaders.shards import LeftShards
     from .writing import check_open_files, write_part
 
     folder, leader = Path(job.folder), _Leader(job)
@@ -112,8 +112,8 @@ def _make(job: Job, reporter: Reporter) -> dict[str, dict[str, Any]]:
 
 def _beginning(folder: Path, job: Job, leader: _Leader) -> tuple[dict[str, object], tuple[Batch, ...]]:
     """The head of the run's journal, and its first batch: what was finished before this run."""
-    from .engine.journal import read_journal
-    from .loaders.folder import journal_of
+    from ..engine.journal import read_journal
+    from ..loaders.folder import journal_of
 
     path, deadline = journal_of(folder, 0), time.monotonic() + _JOURNAL_SECONDS
     while True:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .engine import host
-from .engine.units import format_names
+from ..engine import host
+from ..engine.units import format_names
 from .parts import added_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from .engine.profile import Profile
-    from .merge import MergePlan
-    from .verification import VerifyReport
+    from ..engine.profile import Profile
+    from ..merge import MergePlan
+    from ..reports.verification import VerifyReport
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .engine.row_map import RowMap
+from ..engine.row_map import RowMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
-    from .engine.graph import Island, Node
-    from .engine.model import Model, StoredTensor
-    from .merge import MergePlan
+    from ..engine.graph import Island, Node
+    from ..engine.model import Model, StoredTensor
+    from ..merge import MergePlan
 
 _PLAIN_NAMES = 20
 """Names that are listed one by one; more of them are folded over their numbers."""

@@ -7,21 +7,21 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .engine.units import format_count, format_names
-from .loaders.input_files import read_json
-from .loaders.manifest_file import MANIFEST_FILE, MANIFEST_LIMIT_BYTES
-from .version import VERSION
+from ..engine.units import format_count, format_names
+from ..loaders.input_files import read_json
+from ..loaders.manifest_file import MANIFEST_FILE, MANIFEST_LIMIT_BYTES
+from ..version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .engine.model import Model
-    from .engine.plan import Plan
-    from .engine.recipe import ModelRef
-    from .engine.samples import Samples
-    from .loaders.folder import OutputFolder
-    from .loaders.shards import Shard
-    from .merge import MergeResult
+    from ..engine.model import Model
+    from ..engine.plan import Plan
+    from ..engine.recipe import ModelRef
+    from ..engine.samples import Samples
+    from ..loaders.folder import OutputFolder
+    from ..loaders.shards import Shard
+    from ..merge import MergeResult
 
 _OTHER_FILES = re.compile(
     r".*\.safetensors.*|plait\.lock.*|plait-journal.*|plait-process-.*|plait-trace.*|plait-manifest\.json.*|config\.json|"

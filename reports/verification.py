@@ -12,26 +12,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .engine import host
-from .engine.errors import InputError, UsageError
-from .engine.units import MIB, format_bytes, format_count
-from .loaders.config_checks import check_config, tied_head
-from .loaders.findings import Check, Findings, skipped
-from .loaders.finished_folder import FinishedFolder, read_folder
-from .loaders.folder import JOURNAL_FILE
-from .loaders.lock import refuse_if_locked
-from .loaders.shards import PARTIAL_SUFFIX
-from .loaders.tokenizer_checks import check_tokenizer
-from .manifest import record_digests
+from ..engine import host
+from ..engine.errors import InputError, UsageError
+from ..engine.units import MIB, format_bytes, format_count
+from ..loaders.config_checks import check_config, tied_head
+from ..loaders.findings import Check, Findings, skipped
+from ..loaders.finished_folder import FinishedFolder, read_folder
+from ..loaders.folder import JOURNAL_FILE
+from ..loaders.lock import refuse_if_locked
+from ..loaders.shards import PARTIAL_SUFFIX
+from ..loaders.tokenizer_checks import check_tokenizer
+from ..runs.manifest import record_digests
 from .scanning import WORKER_BYTES, Scan, Values, same_bytes, scan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .engine.progress import Callback
-    from .loaders.folder import OutputFolder
-    from .loaders.safetensors_file import HeaderEntry
-    from .merge import MergeResult
+    from ..engine.progress import Callback
+    from ..loaders.folder import OutputFolder
+    from ..loaders.safetensors_file import HeaderEntry
+    from ..merge import MergeResult
 
 TENSOR_BYTES = 2048
 """What is held of one tensor, about: its header's entry, its part in the model, what was found of its values."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .engine.journal import read_journal
-from .engine.resumption import finished_by, finished_together, trusted
+from ..engine.journal import read_journal
+from ..engine.resumption import finished_by, finished_together, trusted
+from ..loaders.folder import JOURNAL_FILE, journals_of_others
+from ..loaders.shards import LeftShards
 from .identity import read_earlier
-from .loaders.folder import JOURNAL_FILE, journals_of_others
-from .loaders.shards import LeftShards
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from .engine.journal import Batch, Finished
-    from .engine.model import StoredTensor
-    from .loaders.shards import ShardState
-    from .merge import MergePlan
+    from ..engine.journal import Batch, Finished
+    from ..engine.model import StoredTensor
+    from ..loaders.shards import ShardState
+    from ..merge import MergePlan
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .engine.trace import write_trace
-from .loaders.folder import TRACE_FILE
+from ..engine.trace import write_trace
+from ..loaders.folder import TRACE_FILE
 
 if TYPE_CHECKING:
-    from .engine.plan import Plan
-    from .engine.timing import Profiler
-    from .loaders.folder import OutputFolder
-    from .merge import MergeResult
+    from ..engine.plan import Plan
+    from ..engine.timing import Profiler
+    from ..loaders.folder import OutputFolder
+    from ..merge import MergeResult
     from .watching import Watch
 
 

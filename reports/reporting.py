@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .api import plan, read_recipe
-from .engine import host
-from .engine.errors import InputError, PlanError, RecipeError, UsageError
-from .engine.units import format_names
-from .loaders.checkpoint import locate, open_model, weight_files
-from .loaders.input_files import read_start
-from .loaders.manifest_file import MANIFEST_FILE, read_manifest
-from .loaders.safetensors_file import read_header
+from ..api import plan, read_recipe
+from ..engine import host
+from ..engine.errors import InputError, PlanError, RecipeError, UsageError
+from ..engine.units import format_names
+from ..loaders.checkpoint import locate, open_model, weight_files
+from ..loaders.input_files import read_start
+from ..loaders.manifest_file import MANIFEST_FILE, read_manifest
+from ..loaders.safetensors_file import read_header
 from .measuring import measure, plan_measuring
 from .moving import Collected, graph_of, made_from
 from .run_report import Effort, RunReport
@@ -28,11 +28,11 @@ from .verification import refuse_unfinished
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .engine.model import Model
-    from .engine.plan import Plan
-    from .engine.progress import Callback
-    from .loaders.manifest_file import Manifest, RecordedFile
-    from .merge import MergePlan
+    from ..engine.model import Model
+    from ..engine.plan import Plan
+    from ..engine.progress import Callback
+    from ..loaders.manifest_file import Manifest, RecordedFile
+    from ..merge import MergePlan
     from .moving import Made
     from .run_report import LeftOut
 

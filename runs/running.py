@@ -9,38 +9,38 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-from .engine import host
-from .engine.compile import names_by_model
-from .engine.errors import Interrupted, OutputError, PlaitError, PlanError
-from .engine.journal import Batch, Finished, Journal
-from .engine.recorder import batch_of
-from .engine.resumption import share_of, unfinished
-from .engine.timing import Profiler
-from .engine.units import MIB, align_up, format_bytes
+from ..engine import host
+from ..engine.compile import names_by_model
+from ..engine.errors import Interrupted, OutputError, PlaitError, PlanError
+from ..engine.journal import Batch, Finished, Journal
+from ..engine.recorder import batch_of
+from ..engine.resumption import share_of, unfinished
+from ..engine.timing import Profiler
+from ..engine.units import MIB, align_up, format_bytes
+from ..loaders.card import render_card
+from ..loaders.folder import OutputFolder, free_disk_bytes
+from ..loaders.shards import LeftShards
+from ..loaders.writer import INDEX_FILE, index_of
+from ..reports.verification import needed_bytes, verified
 from .identity import identity_of, refuse_changed, samples_of
-from .loaders.card import render_card
-from .loaders.folder import OutputFolder, free_disk_bytes
-from .loaders.shards import LeftShards
-from .loaders.writer import INDEX_FILE, index_of
 from .manifest import manifest_of, overflow_warnings
 from .merge_result import result_of
 from .profiling import profiled
 from .starting import crew_of
 from .taking_up import take_up
 from .unused import rows_by_input, unused_by_input
-from .verification import needed_bytes, verified
 from .watching import Watch
 from .writing import check_open_files, write_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .engine.model import StoredTensor
-    from .engine.progress import Callback, Progress
-    from .engine.samples import Samples
+    from ..engine.model import StoredTensor
+    from ..engine.progress import Callback, Progress
+    from ..engine.samples import Samples
+    from ..loaders.shards import ShardState
+    from ..merge import MergePlan, MergeResult
     from .launching import Launch
-    from .loaders.shards import ShardState
-    from .merge import MergePlan, MergeResult
 
 
 def run_merge(

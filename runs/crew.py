@@ -8,10 +8,10 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .engine.errors import ProcessError
-from .engine.progress import Part, Progress, together
-from .interrupts import INTERRUPTED
-from .loaders.roster import Peer, Reporter, process_file
+from ..engine.errors import ProcessError
+from ..engine.progress import Part, Progress, together
+from ..interrupts import INTERRUPTED
+from ..loaders.roster import Peer, Reporter, process_file
 
 if TYPE_CHECKING:
     import subprocess
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from .engine.progress import Callback
-    from .loaders.roster import Report, State
+    from ..engine.progress import Callback
+    from ..loaders.roster import Report, State
 
 _LOOK_SECONDS = 0.1
 """Between two looks at the others, once the own part is done."""

@@ -6,27 +6,27 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .engine import host
-from .engine.device_use import DevicesInUse
-from .engine.errors import OutputError
-from .engine.execute import execute
-from .engine.recorder import Recorder
-from .engine.resumption import kept_bytes, remaining
-from .loaders.positioned_io import FilePool
-from .loaders.writer import ShardWriter
+from ..engine import host
+from ..engine.device_use import DevicesInUse
+from ..engine.errors import OutputError
+from ..engine.execute import execute
+from ..engine.recorder import Recorder
+from ..engine.resumption import kept_bytes, remaining
+from ..loaders.positioned_io import FilePool
+from ..loaders.writer import ShardWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from .engine.execute import Run
-    from .engine.journal import Finished, Journal
-    from .engine.model import StoredTensor
-    from .engine.progress import Callback, Progress
-    from .engine.timing import Profiler
-    from .engine.worker import Worker
-    from .loaders.shards import ShardState
-    from .merge import MergePlan
+    from ..engine.execute import Run
+    from ..engine.journal import Finished, Journal
+    from ..engine.model import StoredTensor
+    from ..engine.progress import Callback, Progress
+    from ..engine.timing import Profiler
+    from ..engine.worker import Worker
+    from ..loaders.shards import ShardState
+    from ..merge import MergePlan
 
 CACHED_SHARE = 0.5
 """Inputs above this share of free memory are read past the page cache: it could not keep them anyway."""

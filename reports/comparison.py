@@ -6,22 +6,22 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..engine import host
+from ..engine.graph import Island, Program, TensorGraph
+from ..engine.opdef import load, write
+from ..loaders.checkpoint import locate, open_model
+from ..ops.distance import distances, has_numbers
 from .diff_report import DiffReport, TensorDiff, figures_of
-from .engine import host
-from .engine.graph import Island, Program, TensorGraph
-from .engine.opdef import load, write
-from .loaders.checkpoint import locate, open_model
 from .measuring import measure, plan_measuring
-from .ops.distance import distances, has_numbers
 from .pairing import Pair, Pairing, pair_up
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .engine.graph import TensorSpec
-    from .engine.model import Model
-    from .engine.plan import Plan
-    from .engine.progress import Callback, Progress
+    from ..engine.graph import TensorSpec
+    from ..engine.model import Model
+    from ..engine.plan import Plan
+    from ..engine.progress import Callback, Progress
 
 REPORT_TENSOR_BYTES = 3 << 10
 """What the report holds of a tensor, as a page or as JSON too: it adds up where experts make tens of thousands."""

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .engine import host
-from .engine.shares import part_of, share_out
+from ..engine import host
+from ..engine.shares import part_of, share_out
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from .engine.plan import Plan
-    from .loaders.shards import Shard
+    from ..engine.plan import Plan
+    from ..loaders.shards import Shard
 
 _ADDED_UP = ("workers", "predicted_peak_bytes", "measured_peak_bytes", "reserved_bytes")
 

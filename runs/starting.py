@@ -9,19 +9,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..engine.errors import ProcessError
+from ..engine.progress import Progress
+from ..engine.resumption import remaining, spared_bytes
 from .crew import Crew
-from .engine.errors import ProcessError
-from .engine.progress import Progress
-from .engine.resumption import remaining, spared_bytes
 from .job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .engine.journal import Finished
+    from ..engine.journal import Finished
+    from ..loaders.folder import OutputFolder
+    from ..merge import MergePlan
     from .launching import Launch
-    from .loaders.folder import OutputFolder
-    from .merge import MergePlan
 
 
 def crew_of(

@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ..ops.task_vectors import SIZE_BINS, SIZE_EDGES
 from .diff_report import Figures, grouped, together
-from .ops.task_vectors import SIZE_BINS, SIZE_EDGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from ..loaders.manifest_file import Manifest, RecordedInput
+    from ..merge import MergePlan
     from .diff_report import TensorDiff
-    from .loaders.manifest_file import Manifest, RecordedInput
-    from .merge import MergePlan
 
     KindKey = tuple[str | None, str]
 

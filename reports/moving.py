@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from ..engine.graph import Island, Program, TensorGraph
+from ..engine.opdef import load, write
+from ..ops.distance import SUMS, distances, has_numbers
+from ..ops.elementwise import cast, sub
+from ..ops.task_vectors import delta_histogram, side_by_side, sign_agreement
 from .diff_report import TensorDiff, farthest_first, figures_of, kind_of
-from .engine.graph import Island, Program, TensorGraph
-from .engine.opdef import load, write
-from .ops.distance import SUMS, distances, has_numbers
-from .ops.elementwise import cast, sub
-from .ops.task_vectors import delta_histogram, side_by_side, sign_agreement
 from .run_report import Agreement, LeftOut, Measured, Signs, TaskVector, movement_of, sizes_of
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ..engine.graph import Node, TensorSpec
+    from ..engine.mapping import OutputTensor
+    from ..engine.model import Model, StoredTensor, TensorRole
+    from ..merge import MergePlan
     from .diff_report import Figures
-    from .engine.graph import Node, TensorSpec
-    from .engine.mapping import OutputTensor
-    from .engine.model import Model, StoredTensor, TensorRole
-    from .merge import MergePlan
     from .run_report import Movement
 
 _MOST_LISTED = 25

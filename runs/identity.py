@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .engine.errors import ChangedError, InputError, OutputError, UsageError
-from .engine.journal import read_journal
-from .loaders.shards import read_bytes
-from .version import VERSION
+from ..engine.errors import ChangedError, InputError, OutputError, UsageError
+from ..engine.journal import read_journal
+from ..loaders.shards import read_bytes
+from ..version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from .engine.journal import Batch
-    from .engine.model import Model
-    from .merge import MergePlan
+    from ..engine.journal import Batch
+    from ..engine.model import Model
+    from ..merge import MergePlan
 
 _START_ANEW = "start anew with --overwrite"
 

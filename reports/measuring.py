@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .engine import host
-from .engine.errors import UsageError
-from .engine.execute import execute
-from .engine.plan import make_plan
-from .engine.schedule import Place
-from .engine.units import parse_size
-from .identity import refuse_changed
-from .loaders.positioned_io import FilePool
-from .writing import CACHED_SHARE
+from ..engine import host
+from ..engine.errors import UsageError
+from ..engine.execute import execute
+from ..engine.plan import make_plan
+from ..engine.schedule import Place
+from ..engine.units import parse_size
+from ..loaders.positioned_io import FilePool
+from ..runs.identity import refuse_changed
+from ..runs.writing import CACHED_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .engine.graph import TensorGraph
-    from .engine.model import Model, StoredTensor
-    from .engine.plan import Plan
-    from .engine.progress import Callback, Progress
+    from ..engine.graph import TensorGraph
+    from ..engine.model import Model, StoredTensor
+    from ..engine.plan import Plan
+    from ..engine.progress import Callback, Progress
 
 
 def plan_measuring(

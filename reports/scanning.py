@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from .engine import host
-from .engine.errors import InputError
-from .engine.finite import all_finite
-from .engine.progress import Progress
-from .loaders.positioned_io import PositionedFile
+from ..engine import host
+from ..engine.errors import InputError
+from ..engine.finite import all_finite
+from ..engine.progress import Progress
+from ..loaders.positioned_io import PositionedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
-    from .engine.model import StoredTensor
-    from .engine.progress import Callback
-    from .loaders.safetensors_file import Header, HeaderEntry
+    from ..engine.model import StoredTensor
+    from ..engine.progress import Callback
+    from ..loaders.safetensors_file import Header, HeaderEntry
 
 CHUNK_BYTES = 1 << 21
 PAGE_BYTES = 4096

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ..engine.errors import InputError
+from ..ops.distance import has_numbers
 from .diff_report import StackLayers, Unlike
-from .engine.errors import InputError
-from .ops.distance import has_numbers
 
 if TYPE_CHECKING:
-    from .engine.model import Model, StoredTensor, TensorRole
+    from ..engine.model import Model, StoredTensor, TensorRole
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .api import recipe_text
-from .engine.errors import UsageError
+from ..api import recipe_text
+from ..engine.errors import UsageError
+from ..loaders.folder import folder_beside
 from .job import Job
-from .loaders.folder import folder_beside
 from .member import work
 
 if TYPE_CHECKING:

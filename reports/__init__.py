@@ -1,0 +1,1 @@
+"""What is found out about models and finished folders: comparisons, verification, reports."""

@@ -1,0 +1,1 @@
+"""A planned merge carried out: folders, processes, journals, the record of what was done."""

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _SLOWLY = """
 import sys
 if {name!r} in sys.orig_argv or "plait.runs.member" in sys.orig_argv:
-    import time
+    import signal, time
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
     from plait.engine import plan, recorder
     from plait.loaders.positioned_io import FilePool
     recorder.BATCH_SECONDS = 0.02

@@ -89,7 +89,7 @@ def test_the_peak_is_within_the_prediction_and_that_within_the_budget(
 
 
 def test_the_dry_run_says_what_the_run_does(family: Path, tmp_path: Path) -> None:
-    options = ("--memory", "300MiB", "--workers", 2, "--shard-size", "60MB", "--json")
+    options = ("--memory", "290MiB", "--workers", 2, "--shard-size", "60MB", "--json")
     dry = plait("run", "two_passes.yml", "--dry-run", *options, cwd=family)
     run = plait("run", "two_passes.yml", tmp_path / "out", *options, cwd=family)
     assert (dry.returncode, run.returncode) == (0, 0), dry.stderr + run.stderr

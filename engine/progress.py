@@ -80,6 +80,7 @@ def together(parts: Sequence[Progress], seconds: float | None = None) -> Progres
         busy_seconds=sum(part.busy_seconds for part in parts),
         parts=tuple(titles[title] for title in sorted(titles)),
         resident_bytes=sum(part.resident_bytes for part in parts),
+        device_bytes=sum(part.device_bytes for part in parts),
     )
 
 

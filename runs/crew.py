@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..engine.errors import ProcessError
@@ -91,15 +91,9 @@ class Crew:
         def look(now: Progress) -> None:
             self._check()
             if progress is not None:
-                progress(together([now, *self._progress.values(), *self._silent(now)]))
+                progress(together([now, *self._progress.values()]))
 
         return look
-
-    def _silent(self, own: Progress) -> list[Progress]:
-        """Those that have not said anything yet: they have begun nothing, and have about as much to do."""
-        waiting = Progress(0, 0, own.bytes_total, 0, own.tensors_total, 0.0, seconds_left=own.seconds_left)
-        waiting = replace(waiting, work_share=None if own.work_share is None else 0.0)
-        return [waiting] * (len(self._peers) - len(self._progress))
 
     def wait(self, own: Progress, progress: Callback | None) -> Progress:
         """Return what all have done, when they have; ``own`` is what this process did. Raises ProcessError."""

@@ -53,7 +53,7 @@ def _planned(merge: MergePlan, shards: tuple[int, ...], finished: Finished) -> P
     part = merge.parts.of(shards)
     left = remaining(part, finished.only(part.positions))
     total_bytes = part.bytes_read + part.bytes_written - part.header_bytes - spared_bytes(part, left)
-    return Progress(0, 0, total_bytes, 0, len(part.sequence), 0.0)
+    return Progress(0, 0, total_bytes, 0, len(part.sequence), 0.0, work_share=0.0)
 
 
 def _start(jobs: list[Job]) -> dict[int, subprocess.Popen[bytes]]:

@@ -180,18 +180,22 @@ def _is_list_of_tables(prefix: str) -> bool:
 
 
 def _primary(groups: Sequence[_Group], counts: Sequence[LayerCount]) -> _Group | None:
-    """The stack that the config counts, as text or as the whole model; then text, no eye or ear; then most bytes."""
+    """The stack that the config counts, as text or as the whole model.
+
+    Then text, no eye or ear, and what is called layers; then what has most bytes.
+    """
     ranks: dict[int, int] = {}
     for count in counts:
         rank = 2 if count.part == "text" else 1 if not count.path else 0
         for layers in (count.count, count.count + count.extra):
             ranks[layers] = max(ranks.get(layers, 0), rank)
 
-    def preference(group: _Group) -> tuple[int, bool, bool, bool, bool, int]:
+    def preference(group: _Group) -> tuple[int, bool, bool, bool, bool, bool, int]:
         part = part_of(group.prefix)
         is_decoder = stack_word(group.prefix) != "encoder"
+        whole = group.prefix.rpartition(".")[2] in _WHOLE_LAYERS
         likely = part in ("", "text"), group.has_modules, part == "text"
-        return ranks.get(group.count, 0), *likely, is_decoder, group.size_bytes
+        return ranks.get(group.count, 0), *likely, is_decoder, whole, group.size_bytes
 
     return max(groups, key=preference, default=None)
 

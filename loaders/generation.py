@@ -105,9 +105,16 @@ def _renumber(
 def _leave_out(file: str, config: dict[str, object], rows: int | None) -> Iterator[str]:
     """Leave out ends of text that no row stands for; yields which."""
     beyond = [old for old in _numbers(config.get(_EOS)) if rows is not None and old >= rows]
-    if beyond:
-        config[_EOS] = _with_ids(config[_EOS], lambda old: None if old in beyond else old)
-        yield f"{file}: {_EOS} {_list(beyond)} is left out: the vocabulary ends at {rows}"
+    if not beyond:
+        return
+    what = f"{file}: {_EOS} {_list(beyond)}"
+    made = _with_ids(config[_EOS], lambda old: None if old in beyond else old)
+    if made is None and isinstance(config[_EOS], list):
+        # A model's class that wants a list here does not take nothing for one, and did take this.
+        yield f"{what} is beyond the vocabulary, which ends at {rows}, and is left as it was"
+        return
+    config[_EOS] = made
+    yield f"{what} is left out: the vocabulary ends at {rows}"
 
 
 def _stop_at(

@@ -171,6 +171,15 @@ def test_the_texts_own_count_comes_before_the_whole_models() -> None:
     assert infer(names, config).primary == "b.layers"
 
 
+def test_what_is_called_layers_comes_before_what_stands_beside_it() -> None:
+    names = [
+        *layered("model.gated_cross_attn_layers", 4, *ATTENTION, "mlp.a.weight", "mlp.b.weight"),
+        *layered("model.layers", 4, *ATTENTION),
+    ]
+    found = infer(names, {"num_hidden_layers": 4})
+    assert found.primary == "model.layers"
+
+
 def test_a_talker_is_not_the_thinker() -> None:
     names = [*layered("thinker.model.layers", 2, *ATTENTION), *layered("talker.model.layers", 2, *ATTENTION, "more.w")]
     config = {f"{part}_config": {"text_config": {"num_hidden_layers": 2}} for part in ("thinker", "talker")}

@@ -40,6 +40,14 @@ def test_an_end_of_text_beyond_the_vocabulary_is_left_out() -> None:
     assert follow({"eos_token_id": 7, "vocab_size": 8}, rows=4).config["eos_token_id"] is None
 
 
+def test_a_list_of_ends_that_would_be_empty_stays() -> None:
+    made = follow({"eos_token_id": [98, 99], "vocab_size": 8})
+    assert made.config["eos_token_id"] == [98, 99]
+    assert made.notes == (
+        "config.json: eos_token_id 98, 99 is beyond the vocabulary, which ends at 8, and is left as it was",
+    )
+
+
 # ------------------------------------------------------------------------------------------------ other numbers
 
 OLD = {0: None, 1: 11, 2: 12, 3: 13, 4: None}

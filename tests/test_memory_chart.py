@@ -27,7 +27,8 @@ def test_the_gauge_is_filled_as_the_bound_is(planned, more_bytes) -> None:
     assert len(gauge) == COLUMNS
     assert gauge.rstrip("─").count("─") == 0
     share = plan.predicted_peak_bytes / plan.budget_bytes
-    assert abs(len(gauge.rstrip("─")) / COLUMNS - share) <= 2 / COLUMNS
+    # Each of the three parts has a column at least.
+    assert abs(len(gauge.rstrip("─")) / COLUMNS - share) <= 3 / COLUMNS
     assert gauge.count("█") == round((200 << 20) / plan.budget_bytes * COLUMNS)
 
 

@@ -35,7 +35,7 @@ def told(report: RunReport) -> str:
     assert "</html>" in list(page_of(report))[-1]
     json.dumps(report.as_json(), allow_nan=False)
     # A path may be wider: a word is never broken.
-    narrow = [line for line in lines_of(report, 80, verbose=True) if report.folder not in line.plain]
+    narrow = [line for line in lines_of(report, 80, verbose=True) if max(map(len, line.plain.split()), default=0) < 60]
     assert max(line.cell_len for line in narrow) <= 80
     return "\n".join(line.plain for line in lines_of(report, None, verbose=True))
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PRIOR_SHARE = 0.01
 """A part's own speed counts as much as that of its like once this share of it is done."""
 
-_LATELY_SHARE = 0.15
+_LATELY_SHARE = 0.3
 """How much of a part its speed is taken from, the last of it: more is steadier, less follows a change sooner."""
 
 

@@ -140,7 +140,7 @@ def test_each_kind_of_work_may_be_wrong_in_its_own_way(copies: float, passes: li
 
 
 def test_a_machine_that_becomes_slower_is_noticed() -> None:
-    """Somebody else begins to use it when a third of the work is done; a quarter later the end is known again."""
+    """Somebody else begins to use it when a third of the work is done; by half of the time the end is known."""
     plan = MIXED[2]
     total, done = sum(seconds for *_, seconds in work_of(plan)), 0.0
 
@@ -152,7 +152,7 @@ def test_a_machine_that_becomes_slower_is_noticed() -> None:
 
     seen = replay(plan, slower, 0.1, seed=1)
     # A third at one speed and two thirds at a third of it: the change comes after a seventh of the time.
-    assert max(errors_after(seen, 1 / 7 + 0.25)) <= WITHIN
+    assert max(errors_after(seen, 1 / 7 + 0.4)) <= WITHIN
 
 
 def test_bytes_alone_would_be_wrong() -> None:

@@ -10,6 +10,7 @@ import networkx as nx
 import plait
 import torch
 from plait.engine.time_model import RATES
+from view_support import SCALED, passthrough
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,25 +39,15 @@ SLERP = """
     parameters: {t: [{filter: self_attn, value: [0, 0.5, 1]}, {value: 0.5}]}
     dtype: bfloat16
 """
-ZEROED = "{scale: [{filter: o_proj, value: 0.0}, {filter: down_proj, value: 0.0}, {value: 1.0}]}"
 
 
-def stacked(*slices: tuple[str, int, int] | tuple[str, int, int, str]) -> str:
-    """A recipe that stacks ranges of layers, perhaps with parameters."""
-    lines = ["merge_method: passthrough", "dtype: bfloat16", "slices:"]
-    for model, start, end, *parameters in slices:
-        extra = f", parameters: {parameters[0]}" if parameters else ""
-        lines.append(f"  - sources: [{{model: {model}, layer_range: [{start}, {end}]{extra}}}]")
-    return "\n".join(lines)
-
-
-EXPANSION = stacked(("base", 0, LAYERS), *[("base", LAYERS - 1, LAYERS, ZEROED)] * 4)
-FRANKENMERGE = stacked(("base", 0, 8), ("ft1", 4, 10), ("ft2", 3, LAYERS))
-PATTERN = stacked(
+EXPANSION = passthrough(("base", 0, LAYERS), *[("base", LAYERS - 1, LAYERS, SCALED)] * 4)
+FRANKENMERGE = passthrough(("base", 0, 8), ("ft1", 4, 10), ("ft2", 3, LAYERS))
+PATTERN = passthrough(
     *[
         each
         for start in range(0, 12, 3)
-        for each in (("base", start, start + 3), ("base", start + 2, start + 3, ZEROED))
+        for each in (("base", start, start + 3), ("base", start + 2, start + 3, SCALED))
     ]
 )
 RECIPES = {

@@ -21,7 +21,6 @@ from graph_support import (
     op_graph,
     op_graph_of,
     planned,
-    stacked,
     tensor_graph,
 )
 from hypothesis import given, settings
@@ -29,6 +28,7 @@ from hypothesis import strategies as st
 from plait.engine.simulate import simulate, simulated_peak_bytes
 from plait.engine.time_model import program_seconds
 from plait.views.graph_document import MOST_MOMENTS, document
+from view_support import passthrough
 
 if TYPE_CHECKING:
     import plait
@@ -200,7 +200,7 @@ def test_what_is_folded_says_the_same_as_what_is_not(merge) -> None:
 )
 def test_groups_say_where_every_layer_comes_from(family, slices, times) -> None:
     every = slices * times
-    found = document(planned(family, stacked(*every)))
+    found = document(planned(family, passthrough(*every)))
     marks = {model["reference"]: model["mark"] for model in found["models"]}
     assert layers_of(found) == [(marks[model], layer) for model, start, end in every for layer in range(start, end)]
 
@@ -241,7 +241,7 @@ def test_another_recipe_is_another_document(family) -> None:
     assert "slerp_coefficients" in steps[1]
     assert steps[2] == "copied unchanged"
     assert document(planned(family, DARE, seed=7))["recipe"]["seed"] == 7
-    shallow = layers_of(document(planned(family, stacked(("ft1", 0, 3)))))
+    shallow = layers_of(document(planned(family, passthrough(("ft1", 0, 3)))))
     assert shallow == [("A", 0), ("A", 1), ("A", 2)]
 
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import chromium
 import plait
 from pictures import DARE_TIES_MODELS, ROOT, SHAPES, Studio
 from plait.examples.specialists import FOLDER, MODELS, RECIPE
@@ -55,13 +56,12 @@ def pages(folder: Path) -> dict[str, Path]:
 
 def main() -> None:
     """Draw from the command line."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    chromium = os.environ.get("PLAIT_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if chromium is None:
-        sys.exit("no Chromium on this machine: PLAIT_CHROMIUM may name one")
+    program = chromium.find()
+    if program is None:
+        sys.exit(chromium.NONE_HERE)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as running:
         made = pages(Path(folder).resolve())
-        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = chromium.launch(running, program)
         for name, page in made.items():
             shoot(browser, page, name, WIDE if name == "graph" else TALL)
         shoot(browser, made["graph"], "graph-phone", PHONE, dark=True)

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import chromium
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-
 WIDE, PHONE = (1280, 800), (390, 844)
 
 
 @contextmanager
 def started_browser() -> Iterator[Any]:
-    """A browser; skips the tests, with the reason, where there is none. PLAIT_CHROMIUM names another one."""
+    """A browser; skips the tests, with the reason, where there is none."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: no browser to look with"
     )
-    found = os.environ.get("PLAIT_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+    found = chromium.find()
     if found is None:
-        pytest.skip("no Chromium on this machine: PLAIT_CHROMIUM may name one")
+        pytest.skip(chromium.NONE_HERE)
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=found, args=list(_QUIET))
+        browser = chromium.launch(running, found)
         try:
             yield browser
         finally:

@@ -112,7 +112,7 @@ def test_less_free_memory_than_the_plan_needs_is_said(inputs: Path, monkeypatch:
     with pytest.raises(
         PlanError, match=r"of memory more than it holds now, and 1000 B are free; .* --memory"
     ) as failed:
-        merge(inputs, memory="2GiB")
+        merge(inputs, memory="16GiB")
     assert failed.value.kept_share is None
     assert file_bytes(inputs / "out") == {}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import plait
 import pytest
 import torch
-from browser_support import PHONE, WIDE, opened, started_browser, violations
+from browser_support import PHONE, WIDE, opened, violations
 from merge_support import plait as in_a_process
 from merge_support import save_model, write_recipe
 from page_support import Page
@@ -20,7 +20,6 @@ from plait.views.report_page import page as page_of
 from report_support import DARE_TIES, LINEAR, STACKED, make_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from plait.reports.run_report import RunReport
@@ -36,12 +35,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
         out = make_run(folder, recipe, name)
         (folder / f"{name}.html").write_text("\n".join(page_of(plait.report(out))), encoding="utf-8")
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with started_browser() as found:
-        yield found
 
 
 # ------------------------------------------------------------------------------------------------ what it holds
@@ -146,6 +139,28 @@ def test_inputs_and_figures_are_chosen_and_cells_tell_all(house: Path, browser: 
         assert told.startswith("layer 1, mlp.down_proj: cosine 0.9")
         page.get_by_role("button", name="Dark").click()
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_a_pointer_that_lies_still_does_not_talk_over_the_keyboard(house: Path, browser: Any) -> None:
+    with opened(browser, house / "ties.html", (1280, 400)) as page:
+        cells = page.locator("[data-input='0'] table.heat td[tabindex]")
+        told = page.locator(".detail")
+        cells.nth(0).hover()  # it comes to be on the screen
+        page.mouse.move(*middle(cells.nth(1)))
+        assert told.inner_text().startswith("layer 0, mlp.down_proj:")
+        cells.last.evaluate("cell => cell.focus({ preventScroll: true })")
+        focused = told.inner_text()
+        # Rows pass beneath the pointer, one after the other.
+        for _ in range(4):
+            page.evaluate("scrollBy({ top: 12, behavior: 'instant' })")
+            page.wait_for_timeout(100)
+        assert told.inner_text() == focused
+
+
+def middle(cell: Any) -> tuple[float, float]:
+    """Where to point at a cell."""
+    box = cell.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
 def test_the_graph_is_drawn_and_keeps_to_the_page_s_colours(house: Path, browser: Any) -> None:

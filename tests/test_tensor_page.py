@@ -88,7 +88,7 @@ def test_where_a_tensor_goes_is_what_the_written_header_says(planned, tmp_path) 
 
 
 def test_passes_are_those_of_the_plan(planned) -> None:
-    merge = planned(DARE + "    parameters: {rescale: l1}\n", memory="1GiB")
+    merge = planned(DARE + "    parameters: {rescale: l1}\n")
     program = merge.plan.programs[merge.plan.island_of(NAME).program]
     lines = part(tensor_page(merge), "pass")
     assert [line[0] for line in lines[: len(program.passes)]] == [str(n + 1) for n in range(len(program.passes))]
@@ -98,7 +98,7 @@ def test_passes_are_those_of_the_plan(planned) -> None:
 
 def test_the_device_is_shown_where_passes_run_on_several(planned) -> None:
     recipe = DARE + "    parameters: {rescale: l1}\n"
-    merge = planned(recipe, device=pretended(), memory="1GiB")
+    merge = planned(recipe, device=pretended())
     program = merge.plan.programs[merge.plan.island_of(NAME).program]
     places = ["pretended:0" if program.on_device(index) else "cpu" for index in range(len(program.passes))]
     assert "pretended:0" in places

@@ -22,7 +22,8 @@ for (const table of document.querySelectorAll("table.heat")) {
     const cell = event.target.closest("td[tabindex]");
     if (cell) detail.textContent = cell.title;
   };
-  table.addEventListener("pointerover", tell);
+  // A pointer that lies still says nothing: what scrolls beneath it is not what the keyboard asks about.
+  table.addEventListener("pointermove", (event) => { if (event.movementX || event.movementY) tell(event); });
   table.addEventListener("focusin", tell);
   table.addEventListener("keydown", (event) => {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import plait
 import pytest
+import torch
 from browser_support import started_browser
 from checkpoints import Shape, write_family
 from graph_page_support import TiesPage, write_ties_page
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 # How long an example takes depends on who else is at work on the machine; that is no test's business.
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
+
+# Test processes run side by side, one a core. Threads of one operation that wait for each other while another process
+# has the core cost many times what the operation does; runs have one thread a tile in any case.
+torch.set_num_threads(1)
 
 
 @pytest.fixture

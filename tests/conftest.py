@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 from browser_support import started_browser
 from checkpoints import Shape, write_family
+from command_support import Said
 from graph_page_support import TiesPage, write_ties_page
 from hypothesis import settings
+from plait.cli import main
 from resume_support import merge, write_inputs
 from view_support import LAYERS
 
@@ -33,6 +36,25 @@ def quick_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write the journal often, and cut tensors into several tiles."""
     monkeypatch.setattr("plait.engine.recorder.BATCH_SECONDS", 0.005)
     monkeypatch.setattr("plait.engine.plan.FULL_SPEED_TILE_ELEMENTS", 4096)
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Runs a command line in this process, in a folder if there is one to be in, and catches what it says."""
+
+    def run(*arguments: object, cwd: Path | None = None) -> Said:
+        code = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["plait", *map(str, arguments)])
+            if cwd is not None:
+                patch.chdir(cwd)
+            try:
+                main()
+            except SystemExit as left:
+                code = int(left.code or 0)
+        return Said(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
 import plait
@@ -14,14 +13,15 @@ from browser_support import PHONE, WIDE, opened, violations
 from merge_support import plait as in_a_process
 from merge_support import save_model, write_recipe
 from page_support import Page
-from plait.cli import main
 from plait.views.report import page as lines_of
 from plait.views.report_page import page as page_of
 from report_support import DARE_TIES, LINEAR, STACKED, make_run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from command_support import Said
     from plait.reports.run_report import RunReport
 
 MODELS = ("family/base", "family/ft1", "family/ft2", "family/ft3")
@@ -216,18 +216,9 @@ def test_the_command_shows_writes_and_reports(house: Path) -> None:
     ],
 )
 def test_a_mistake_is_a_line(
-    house: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    code: int,
-    said: str,
+    house: Path, say: Callable[..., Said], arguments: tuple[str, ...], code: int, said: str
 ) -> None:
-    monkeypatch.chdir(house)
-    monkeypatch.setattr(sys, "argv", ["plait", "report", *arguments])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == code
-    told = capsys.readouterr().err
-    assert said in told
-    assert "Traceback" not in told
+    told = say("report", *arguments, cwd=house)
+    assert told.code == code
+    assert said in told.err
+    assert "Traceback" not in told.err

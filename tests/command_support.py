@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 _ONE_AFTER_THE_OTHER = """
 import json, sys
 from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from plait.cli import main
+def stream():
+    return TextIOWrapper(BytesIO(), "utf-8", newline="", write_through=True)
 found = []
 for arguments in json.loads(sys.argv[1]):
     sys.argv = ["plait", *arguments]
     code = 0
-    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+    with redirect_stdout(stream()) as out, redirect_stderr(stream()) as err:
         try:
             main()
         except SystemExit as left:
             code = left.code or 0
-    found.append((code, out.getvalue(), err.getvalue()))
+    found.append((code, *(each.buffer.getvalue().decode() for each in (out, err))))
 print(json.dumps(found))
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -190,7 +189,7 @@ def test_hostile_names_stay_text_in_a_browser(tmp_path: Path, browser: Any) -> N
 # ------------------------------------------------------------------------------------------------ the command
 
 
-def test_the_command_shows_writes_and_reports(house: Path) -> None:
+def test_the_command_shows_writes_and_reports(house: Path, say: Callable[..., Said]) -> None:
     page = house / "written.html"
     shown = in_a_process("report", "ties", "--html", page, "--memory", "400MiB", cwd=house)
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -198,8 +197,7 @@ def test_the_command_shows_writes_and_reports(house: Path) -> None:
     for said in ("dare_ties, 4 inputs", "self_attn.q_proj", "sign agreement", "while it ran", "ties/README.md"):
         assert said in shown.stdout
     assert Page(page.read_text(encoding="utf-8")).open == []
-    quiet = in_a_process("report", "ties", "--json", "-q", cwd=house)
-    found = json.loads(quiet.stdout)
+    found = say("report", "ties", "--json", "-q", cwd=house).report
     assert [each["reference"] for each in found["moved"]] == list(MODELS)
     assert {"output", "method", "run", "samples", "inputs", "task_vectors", "sign_agreement", "notes"} <= set(found)
 

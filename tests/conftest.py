@@ -30,6 +30,25 @@ settings.load_profile("shared")
 # has the core cost many times what the operation does; runs have one thread a tile in any case.
 torch.set_num_threads(1)
 
+# Files whose tests take longest. They begin first: one that begins last has a core to itself, and the other waits.
+LONGEST = (
+    *("methods_accuracy", "tile_invariance", "memory_bound", "kills", "process_deaths", "processes", "nonfinite"),
+    *("hostile", "verify_memory", "report_page", "full_disk", "add_a_method", "scale", "graph_page_use", "catalogue"),
+    *("resume", "report", "resume_faults", "ops", "before_the_work", "tokenizer_runs", "plan", "end_to_end"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first, else in the order they have."""
+    ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Numbers that a test draws do not depend on the tests before it."""
+    torch.manual_seed(0)
+
 
 @pytest.fixture
 def quick_batches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,10 @@ help: ## show this list
 demo: $(READY) ## merge three small models and show the result
 	$(BIN)/plait demo
 
+# Processes that tests start may keep what they compile; the order of the files is that of tests/conftest.py.
 test: $(READY) ## the tests, a few minutes
-	$(BIN)/python -m pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadfile
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadfile \
+		--no-loadscope-reorder
 
 test-all: $(READY) ## the tests, the slow ones too
 	$(BIN)/python -m pytest

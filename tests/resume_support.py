@@ -120,11 +120,16 @@ def interrupt(folder: Path, number: int, out: str = "out", **given: Any) -> floa
     return stopped.value.kept_share
 
 
+def slowly(tile_elements: int = 4096) -> list[str]:
+    """The command of a merge that takes a second or so."""
+    code = _SLOWLY.format(tile_elements=tile_elements)
+    return [sys.executable, "-c", code, "run", "recipe.yml", "out", "--shard-size", str(SHARD_BYTES)]
+
+
 def start(folder: Path, *arguments: str, tile_elements: int = 4096) -> subprocess.Popen[str]:
     """Start a merge in a process of its own that takes a second or so."""
-    code = _SLOWLY.format(tile_elements=tile_elements)
     return subprocess.Popen(
-        [sys.executable, "-c", code, "run", "recipe.yml", "out", "--shard-size", str(SHARD_BYTES), *arguments],
+        [*slowly(tile_elements), *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -136,10 +141,31 @@ def stop_after(process: subprocess.Popen[str], out: Path, seconds: float, number
     """Send a signal a while after the process took the folder; returns the exit code and what was said."""
     wait_until_at_work(process, out)
     time.sleep(seconds)
+    return _stop(process, number)
+
+
+def stop_when_something_is_kept(process: subprocess.Popen[str], out: Path, number: signal.Signals) -> tuple[int, str]:
+    """Send a signal when all files are begun and the journal says that something is finished, as `stop_after` does."""
+    wait_until_at_work(process, out)
+    deadline = time.monotonic() + 60
+    while process.poll() is None and not _something_is_kept(out):
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    return _stop(process, number)
+
+
+def _stop(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str]:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(number)
     _, said = process.communicate(timeout=60)
     return process.returncode, said
+
+
+def _something_is_kept(out: Path) -> bool:
+    with contextlib.suppress(OSError):
+        lines = (out / JOURNAL).read_bytes().count(b"\n")
+        return lines > 1 and (out / "plait.yml").exists()  # a line behind the head
+    return False
 
 
 def wait_until_at_work(process: subprocess.Popen[str], out: Path) -> None:
@@ -156,11 +182,11 @@ def _is_held_by(pid: int, lock: Path) -> bool:
     return False
 
 
-def finish(folder: Path, *arguments: str, tile_elements: int = 4096) -> None:
-    """Go on with a merge in a process of its own, to the end."""
-    process = start(folder, "--resume", *arguments, tile_elements=tile_elements)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+def finish(folder: Path, tile_elements: int = 4096) -> None:
+    """Go on with a merge that another process began, to the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("plait.engine.plan.FULL_SPEED_TILE_ELEMENTS", tile_elements)
+        merge(folder, resume=True)
 
 
 def one_of(options: Sequence[int], draw: float) -> int:

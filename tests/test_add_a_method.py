@@ -13,11 +13,14 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from command_support import each_of
 from merge_support import write_recipe
 from test_imports import BESIDE, ROOMS, ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from command_support import Said
 
 NAME = "clipped_arithmetic"
 
@@ -48,12 +51,17 @@ def copy_of_the_package(folder: Path, new_file: str) -> Path:
     return package
 
 
+def environment(package: Path) -> dict[str, str]:
+    """In which ``plait`` is the copy."""
+    return {**os.environ, "PYTHONPATH": str(package.parent), "PYTHONIOENCODING": "utf-8"}
+
+
 def python(package: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """A process in which ``plait`` is the copy."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=package,
-        env={**os.environ, "PYTHONPATH": str(package.parent), "PYTHONIOENCODING": "utf-8"},
+        env=environment(package),
         capture_output=True,
         encoding="utf-8",
         timeout=300,
@@ -79,23 +87,32 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def test_recipes_are_checked_and_the_likely_word_is_named(package: Path, tmp_path: Path) -> None:
-    said = python(package, "-m", "plait", "run", write_recipe(tmp_path / "recipe.yml", RECIPE), "--dry-run")
-    assert said.returncode == 2
-    assert f"'wieght' is not a parameter of {NAME}; did you mean 'weight'?" in said.stderr
-    assert f"'bond' is not a parameter of {NAME}; did you mean 'bound'?" in said.stderr
-    assert "many" in said.stderr
+@pytest.fixture(scope="module")
+def said(package: Path) -> dict[str, Said]:
+    """What the command line says with the new method."""
+    write_recipe(package / "recipe.yml", RECIPE)
+    commands = [["run", "recipe.yml", "--dry-run"], ["methods", NAME], ["methods", "--markdown"]]
+    told = each_of(commands, package, environment=environment(package))
+    return dict(zip(("run", "shown", "page"), told, strict=True))
 
 
-def test_it_is_shown_with_what_it_declares(package: Path) -> None:
-    shown = python(package, "-m", "plait", "methods", NAME).stdout
+def test_recipes_are_checked_and_the_likely_word_is_named(said: dict[str, Said]) -> None:
+    code, _, mistakes = said["run"]
+    assert code == 2
+    assert f"'wieght' is not a parameter of {NAME}; did you mean 'weight'?" in mistakes
+    assert f"'bond' is not a parameter of {NAME}; did you mean 'bound'?" in mistakes
+    assert "many" in mistakes
+
+
+def test_it_is_shown_with_what_it_declares(said: dict[str, Said]) -> None:
+    shown = said["shown"].out
     for text in ("cut off at a bound", "clamp(Δᵢ, -bound, bound)", "how far one weight may move", "bound: 0.001"):
         assert text in shown
     assert re.search(r"passes +1\n", shown)
 
 
-def test_the_page_of_methods_has_a_section_more_and_is_else_the_same(package: Path) -> None:
-    page = python(package, "-m", "plait", "methods", "--markdown").stdout
+def test_the_page_of_methods_has_a_section_more_and_is_else_the_same(said: dict[str, Said]) -> None:
+    page = said["page"].out
     heading = f"## Task vectors cut off: no single weight moves far\n\n### {NAME}\n"
     before, _, after = page.partition(heading)
     section, following, others = after.partition("\n## ")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from command_support import each_of
 from merge_support import file_bytes
 from plait.engine.errors import InputError, PlanError
 from resume_support import contents, interrupt, merge, write_inputs
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_PLAIT = [sys.executable, "-m", "plait", "run", "recipe.yml", "-q"]
 _DROPPED = "-dac_override,-dac_read_search"
 
 
@@ -28,12 +27,13 @@ def inputs(tmp_path: Path) -> Path:
     return write_inputs(tmp_path)
 
 
-def refused(command: Sequence[str], cwd: Path) -> str:
-    """The one line of a run that ends with 4."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 4, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("warning")]
-    return line
+def refused(runs: Sequence[Sequence[str]], cwd: Path, under: Sequence[str]) -> list[str]:
+    """The one line of each of these runs, which end with 4."""
+    found = []
+    for said in each_of([["run", "recipe.yml", "-q", *each] for each in runs], cwd, under):
+        assert said.code == 4, said.err
+        found += [line for line in said.err.splitlines() if not line.startswith("warning")]
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ where it may write
@@ -54,11 +54,11 @@ def test_a_folder_that_may_not_be_written_to(inputs: Path) -> None:
     for folder in (locked / "empty", locked):
         folder.chmod(0o555)
     try:
-        assert refused([*plain, *_PLAIT, "locked/new"], inputs) == "error: locked/new cannot be made: Permission denied"
-        line = refused([*plain, *_PLAIT, "locked/empty"], inputs)
-        assert line == "error: locked/empty/plait.lock cannot be written: Permission denied"
-        line = refused([*plain, *_PLAIT, "locked/old", "--overwrite"], inputs)
-        assert line == "error: locked/old.plait-new cannot be made: Permission denied"
+        assert refused([["locked/new"], ["locked/empty"], ["locked/old", "--overwrite"]], inputs, plain) == [
+            "error: locked/new cannot be made: Permission denied",
+            "error: locked/empty/plait.lock cannot be written: Permission denied",
+            "error: locked/old.plait-new cannot be made: Permission denied",
+        ]
     finally:
         for folder in (locked, locked / "empty"):
             folder.chmod(0o755)
@@ -72,12 +72,10 @@ def test_a_file_system_that_is_read_only(inputs: Path) -> None:
     if reason is not None:
         pytest.skip(reason)
     script = 'mount -t tmpfs tmpfs disk && mkdir disk/empty && mount -o remount,ro disk && exec "$@"'
-    for out, says in (
-        ("disk/a/b", "disk/a/b cannot be made"),
-        ("disk/empty", "disk/empty/plait.lock cannot be written"),
-    ):
-        line = refused(["unshare", "-Urm", "sh", "-c", script, "sh", *_PLAIT, out], inputs)
-        assert line == f"error: {says}: Read-only file system"
+    assert refused([["disk/a/b"], ["disk/empty"]], inputs, ["unshare", "-Urm", "sh", "-c", script, "sh"]) == [
+        "error: disk/a/b cannot be made: Read-only file system",
+        "error: disk/empty/plait.lock cannot be written: Read-only file system",
+    ]
 
 
 def test_an_interrupted_run_goes_on_through_a_link_to_its_folder(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,19 +6,19 @@ What a process as a whole does is tested in one; the rest runs `main` in this on
 from __future__ import annotations
 
 import json
-import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import plait
 import pytest
 from checkpoints import write_family
+from command_support import Said
 from merge_support import plait as in_a_process
 from merge_support import tensors_of, write_recipe
-from plait.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
 
 RUN_FIELDS = (
     "output recipe_sha256 seed device workers tensors bytes_read bytes_written passes predicted_peak_bytes "
@@ -38,21 +38,6 @@ RECIPE = """
     """
 
 
-class Said(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """Standard output as the one JSON object that it is."""
-        found = json.loads(self.out)
-        assert isinstance(found, dict)
-        return found
-
-
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a family of models and a recipe."""
@@ -60,23 +45,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_recipe(tmp_path / "recipe.yml", RECIPE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Run a command line and catch what it says."""
-
-    def run(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["plait", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else 0
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
-
-    return run
 
 
 # ------------------------------------------------------------------------------------------------ processes
@@ -94,20 +62,19 @@ def test_a_recipe_from_standard_input_runs_and_gives_one_json_object(here: Path)
     assert (here / "out" / "plait.yml").read_text() == (here / "recipe.yml").read_text()
 
 
-def test_a_users_mistake_shows_no_stack_trace_unless_asked_for(here: Path) -> None:
+def test_a_users_mistake_shows_no_stack_trace_unless_asked_for(here: Path, say: Callable[..., Said]) -> None:
     write_recipe(here / "wrong.yml", RECIPE.replace("linear", "dare-ties").replace("dtype", "dype"))
-    finished = in_a_process("run", "wrong.yml", "out", cwd=here)
-    assert finished.returncode == 2
-    assert finished.stdout == ""
-    lines = finished.stderr.splitlines()
+    said = say("run", "wrong.yml", "out")
+    assert (said.code, said.out) == (2, "")
+    lines = said.err.splitlines()
     # Every mistake in one go, with its place and the name that was meant.
     assert all(line.startswith("error: wrong.yml:") for line in lines)
     assert any("'dare-ties'" in line and "'dare_ties'" in line for line in lines)
     assert any("'dype'" in line and "'dtype'" in line for line in lines)
-    verbose = in_a_process("run", "wrong.yml", "out", "-v", cwd=here)
-    assert verbose.returncode == 2
-    assert "Traceback" in verbose.stderr
-    assert verbose.stderr.endswith(finished.stderr)
+    verbose = say("run", "wrong.yml", "out", "-v")
+    assert verbose.code == 2
+    assert "Traceback" in verbose.err
+    assert verbose.err.endswith(said.err)
 
 
 def test_the_version(tmp_path: Path) -> None:

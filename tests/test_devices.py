@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from checkpoints import Shape, write_family
-from merge_support import file_bytes, plait, write_recipe
+from merge_support import file_bytes, write_recipe
 from plait.api import plan
 from plait.engine import devices
 from plait.engine.devices import kinds_there, pretended
@@ -17,7 +17,10 @@ from plait.engine.errors import UsageError
 from plait.engine.units import MIB
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from command_support import Said
 
 SHAPE = Shape(hidden=256, intermediate=688, layers=2, heads=4, kv_heads=2, vocabulary=1031)
 RECIPE = """
@@ -82,10 +85,10 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_opened(
 
 
 @pytest.mark.skipif(kinds_there() != (), reason="this machine has a device")
-def test_the_command_line_names_what_is_there(here: Path) -> None:
-    done = plait("run", here / "recipe.yml", "--dry-run", "--device", "cuda", cwd=here)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.strip().endswith("--device cuda: there is no such device here; there is cpu")
+def test_the_command_line_names_what_is_there(here: Path, say: Callable[..., Said]) -> None:
+    said = say("run", here / "recipe.yml", "--dry-run", "--device", "cuda")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.strip().endswith("--device cuda: there is no such device here; there is cpu")
 
 
 def test_a_bound_that_is_no_size_is_refused(here: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -14,10 +13,12 @@ import pytest
 from diff_support import LLAMA, drawn, figures, moved, named, page_of, report_of
 from merge_support import save_model
 from page_support import Page
-from plait.cli import main
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from command_support import Said
 
 
 # ------------------------------------------------------------------------------------------------ the page
@@ -70,14 +71,14 @@ def command(cwd: Path, *arguments: str, **environment: str) -> subprocess.Comple
     )
 
 
-def test_the_command_shows_writes_and_reports(models: Path) -> None:
+def test_the_command_shows_writes_and_reports(models: Path, say: Callable[..., Said]) -> None:
     shown = command(models, "a", "b", "--html", "page.html", PYTHONIOENCODING="utf-8", NO_COLOR="1")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert "\x1b" not in shown.stdout
     assert "self_attn.q_proj.bias" in shown.stdout
     assert Page((models / "page.html").read_text(encoding="utf-8")).open == []
     assert sorted(path.name for path in models.iterdir()) == ["a", "b", "page.html"]
-    said = json.loads(command(models, "a", "b", "--json").stdout)
+    said = say("diff", "a", "b", "--json", cwd=models).report
     assert set(said) == {
         "a",
         "b",
@@ -106,20 +107,11 @@ def test_the_command_shows_writes_and_reports(models: Path) -> None:
     ],
 )
 def test_a_mistake_is_a_line(
-    models: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    code: int,
-    said: str,
+    models: Path, say: Callable[..., Said], arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     before = (models / "b" / "config.json").read_bytes()
-    monkeypatch.chdir(models)
-    monkeypatch.setattr(sys, "argv", ["plait", "diff", *arguments])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == code
-    told = capsys.readouterr().err
-    assert said in told
-    assert "Traceback" not in told
+    told = say("diff", *arguments, cwd=models)
+    assert told.code == code
+    assert said in told.err
+    assert "Traceback" not in told.err
     assert (models / "b" / "config.json").read_bytes() == before

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from resume_support import MANIFEST, SHARD_BYTES, assert_no_model, contents, merge, write_inputs
+from resume_support import MANIFEST, SHARD_BYTES, assert_no_model, contents, merge, slowly, write_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 _IN_A_SMALL_FILE_SYSTEM = """
-import json, subprocess, sys, time
+import json, shutil, subprocess, sys, time
 from pathlib import Path
-from merge_support import file_bytes
-from resume_support import start
 inputs, mount = map(Path, sys.argv[1:3])
-overwrite = sys.argv[3:]
+command, overwrite = json.loads(sys.argv[3]), sys.argv[4:]
 def size(options):
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", mount], check=True)
+def start(*options):
+    return subprocess.Popen([*command, *options], cwd=mount, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def file_bytes(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 size("size=8m")
 for name in ("family", "recipe.yml"):
     (mount / name).symlink_to(inputs / name)
 if overwrite:
-    first = start(mount, "--seed", "1")
-    assert first.wait(60) == 0, first.communicate()
+    shutil.copytree(inputs / "old", mount / "out")
 before = file_bytes(mount / "out") if overwrite else {}
 work = mount / ("out.plait-new" if overwrite else "out")
-run = start(mount, *overwrite)
+run = start(*overwrite)
 while run.poll() is None and not list(work.glob("*.partial")):
     time.sleep(0.002)
 with (mount / "ballast").open("wb", buffering=0) as ballast:
@@ -46,7 +46,7 @@ _, said = run.communicate(timeout=60)
 report = {"code": run.returncode, "said": said, "full": full, "left": sorted(path.name for path in work.iterdir())}
 report["old"] = not overwrite or file_bytes(mount / "out") == before
 size("remount,size=24m")
-again = start(mount, *overwrite, "--resume")
+again = start(*overwrite, "--resume")
 _, report["said_again"] = again.communicate(timeout=60)
 report["code_again"] = again.returncode
 for path in (mount / "out").iterdir():
@@ -65,12 +65,12 @@ main()
 def run_in_a_small_file_system(inputs: Path, mount: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """In a mount of its own, which only this process sees and which goes with it."""
     mount.mkdir()
+    script = [sys.executable, "-c", _IN_A_SMALL_FILE_SYSTEM, str(inputs), str(mount), json.dumps(slowly())]
     return subprocess.run(
-        ["unshare", "-Urm", sys.executable, "-c", _IN_A_SMALL_FILE_SYSTEM, str(inputs), str(mount), *options],
+        ["unshare", "-Urm", *script, *options],
         capture_output=True,
         text=True,
         timeout=180,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
     )
 
@@ -98,6 +98,8 @@ def test_a_disk_that_fills_up_ends_the_run_and_it_goes_on_when_there_is_room(
     inputs = write_inputs(tmp_path / "inputs")
     (inputs / "made").mkdir()
     merge(inputs, "whole")
+    if options:
+        merge(inputs, "old", seed=1)
     done = run_in_a_small_file_system(inputs, tmp_path / "mount", *options)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

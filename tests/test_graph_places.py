@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -11,7 +10,6 @@ import pytest
 from checkpoints import Shape, write_family
 from graph_support import DARE, FORMATS, LAYERS, NAME, PICTURES, planned, without_measured, written
 from merge_support import tensors_of
-from plait.cli import main
 from plait.engine.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -27,19 +25,12 @@ def family(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def say(family, monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
-    """Run a command line beside the models; its exit code and what it says on standard error."""
+def say(family, say) -> Callable[..., tuple[int, str]]:
+    """Runs a command line beside the models; its exit code and what it says on standard error."""
 
     def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.chdir(family)
-        monkeypatch.setattr(sys, "argv", ["plait", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else 0
-        else:
-            code = 0
-        return code, capsys.readouterr().err
+        said = say(*arguments, cwd=family)
+        return said.code, said.err
 
     return run
 

@@ -94,8 +94,8 @@ def test_modules_of_many_tensors_are_mapped_in_reasonable_time() -> None:
         modules: {vision_tower: {models: [{model: a}]}, text_decoder: {models: [{model: a}]}}
         """
     large = model("a", shapes, config={"text_config": {"num_hidden_layers": 10}})
-    started = time.monotonic()
+    started = time.process_time()
     found = compiled(text, large)
     # A second or so; a minute where every tensor is held against every other.
-    assert time.monotonic() - started < 15
+    assert time.process_time() - started < 15
     assert len(found.mapping.tensors) == len(shapes)

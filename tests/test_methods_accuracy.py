@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +173,12 @@ def test_a_method_is_its_definition_between_dtypes(
     check(name, parameters, of_models, *MIXED[dtypes])
 
 
+@functools.cache
+def models_of(dtypes: tuple[torch.dtype, ...]) -> dict[str, dict[str, torch.Tensor]]:
+    """A base and models over SHAPES."""
+    return family(SHAPES, dtypes, seed=len(dtypes) - 1)
+
+
 def check(
     name: str,
     parameters: Settings,
@@ -181,8 +188,7 @@ def check(
 ) -> None:
     """Merge tensors of every shape and compare each with the reference."""
     base_dtype, *stored = dtypes
-    of_each = [base_dtype, *itertools.islice(itertools.cycle(stored), len(of_models))]
-    models = family(SHAPES, of_each, seed=len(of_models))
+    models = models_of((base_dtype, *itertools.islice(itertools.cycle(stored), len(of_models))))
     entries = [(f"m{index}", own) for index, own in enumerate(of_models)]
     base = "base" if methods()[name].base == "required" else None
     merge = Merge(name, models, entries, base, parameters, seed=11, **recipe)

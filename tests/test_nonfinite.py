@@ -15,15 +15,17 @@ import torch
 import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from merge_support import file_bytes, loads, plait, save_model, tensors_of
+from merge_support import file_bytes, loads, save_model, tensors_of
 from plait.engine.errors import InputError
 from plait.engine.finite import all_finite, canonical, looked_into, told_by_output
 from plait.engine.methoddef import methods
 from support import Merge, digests, family, merges, typical
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from command_support import Said
     from plait.engine.model import StoredTensor
 
 SHAPES = {"matrix": (311, 427), "vector": (4097,)}
@@ -274,23 +276,23 @@ def test_a_refused_input_costs_nothing_that_was_there(name: str, tmp_path: Path)
     assert not left & {"config.json", "model.safetensors", "model.safetensors.index.json", "plait-manifest.json"}
 
 
-def test_the_command_line_refuses_and_lets_through(tmp_path: Path) -> None:
+def test_the_command_line_refuses_and_lets_through(tmp_path: Path, say: Callable[..., Said]) -> None:
     recipe = yaml.safe_load((on_disk(tmp_path, "ties")[1]).read_text())
     refs = [entry["model"] for entry in recipe["models"]]
     for ref in refs[:2]:
         tensors = tensors_of(tmp_path / ref)
         tensors["lm_head.weight"][0, 0] = -math.inf
         save_model(tmp_path / ref, tensors)
-    done = plait("run", "recipe.yml", "out", "--workers", 1, cwd=tmp_path)
-    assert done.returncode == 3
-    last = done.stderr.splitlines()[-1]
+    said = say("run", "recipe.yml", "out", "--workers", 1, cwd=tmp_path)
+    assert said.code == 3
+    last = said.err.splitlines()[-1]
     assert last.startswith(f"error: {refs[0]}: lm_head.weight [40, 16] holds -infinity at [0, 0]; ")
     assert "--allow-nonfinite" in last
-    done = plait("run", "recipe.yml", "out", "--overwrite", "--allow-nonfinite", "--json", cwd=tmp_path)
-    assert done.returncode == 0
+    said = say("run", "recipe.yml", "out", "--overwrite", "--allow-nonfinite", "--json", cwd=tmp_path)
+    assert said.code == 0
     warning = f"{refs[0]}: NaN or infinity let through in lm_head.weight"
-    assert json.loads(done.stdout)["warnings"] == [warning, warning.replace(refs[0], refs[1])]
-    assert warning in done.stderr.replace("\n", " ")
+    assert said.report["warnings"] == [warning, warning.replace(refs[0], refs[1])]
+    assert warning in said.err.replace("\n", " ")
     manifest = json.loads((tmp_path / "out" / "plait-manifest.json").read_text())
     assert manifest["allow_nonfinite"] is True
     assert {entry["reference"]: entry["nonfinite"] for entry in manifest["inputs"] if entry["nonfinite"]} == {

@@ -14,7 +14,7 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from merge_support import plait, save_model, tensors_of
+from merge_support import save_model, tensors_of
 from plain_ops import run_kernel
 from plait.engine.errors import InputError, Interrupted
 from plait.engine.finite import looked_into
@@ -26,7 +26,10 @@ from resume_support import JOURNAL, contents, interrupt, merge
 from support import Merge, family
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from command_support import Said
 
 SHAPES = {"model.embed_tokens.weight": (97, 211), "model.norm.weight": (4099,), "lm_head.weight": (97, 211)}
 CONFIG = {"model_type": "llama"}
@@ -144,22 +147,24 @@ def test_what_was_infinity_before_did_not_become_it(tmp_path: Path) -> None:
     assert "a: NaN or infinity let through in lm_head.weight" in result.warnings
 
 
-def test_a_tensor_under_two_names_counts_under_both_and_many_are_one_line(tmp_path: Path) -> None:
+def test_a_tensor_under_two_names_counts_under_both_and_many_are_one_line(
+    tmp_path: Path, say: Callable[..., Said]
+) -> None:
     layers = {f"model.layers.{index}.mlp.up_proj.weight": torch.full((2, 3), LARGE) for index in range(2)}
     save_model(tmp_path / "a", layers, CONFIG | {"num_hidden_layers": 2})
     part = {"sources": [{"model": "a", "layer_range": [0, 2], "parameters": {"scale": 2.0}}]}
     recipe = {"merge_method": "passthrough", "slices": [part, part], "dtype": "float16"}
     (tmp_path / "recipe.yml").write_text(yaml.safe_dump(recipe))
-    done = plait("run", "recipe.yml", "out", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    told = say("run", "recipe.yml", "out", "--json", cwd=tmp_path)
+    assert told.code == 0, told.err
     names = [f"model.layers.{index}.mlp.up_proj.weight" for index in range(4)]
     assert manifest(tmp_path / "out")["overflows"] == dict.fromkeys(names, 6)
-    (said,) = json.loads(done.stdout)["warnings"]
+    (said,) = told.report["warnings"]
     assert said == (
         f"{names[0]}, {names[2]}, {names[1]} and 1 more: 24 elements are too large for float16 and became infinity; "
         "plait-manifest.json has them by tensor"
     )
-    assert "24 elements are too large" in done.stderr.replace("\n", " ")
+    assert "24 elements are too large" in told.err.replace("\n", " ")
 
 
 # ------------------------------------------------------------------------------------------------ going on

@@ -19,8 +19,10 @@ from plait.views import profile as profile_view
 from plait.views import result as result_view
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from command_support import Said
     from plait.merge import MergeResult
 
 RECIPE = """
@@ -164,15 +166,14 @@ def test_tables_fit_80_columns_and_json_has_them(models: Path) -> None:
     assert {row["name"] for row in fields["profile"]["ops"]} == {each.name for each in result.profile.ops}
 
 
-def test_the_command_line_prints_the_tables(models: Path) -> None:
+def test_the_command_line_prints_the_tables(models: Path, say: Callable[..., Said]) -> None:
     recipe = write_recipe(models / "recipe.yml", RECIPE.format(method="ties"))
     finished = command("run", recipe, models / "out", "--profile", "--memory", "600MiB", cwd=models)
     assert finished.returncode == 0, finished.stderr
     assert "Where the time went" in finished.stdout
     assert "kernels" in finished.stdout
     assert (models / "out" / TRACE).exists()
-    told = command("run", recipe, models / "out", "--profile", "--json", "--overwrite", "-q", cwd=models)
-    fields = json.loads(told.stdout)
+    fields = say("run", recipe, models / "out", "--profile", "--json", "--overwrite", "-q").report
     assert fields["measured_peak_bytes"] <= fields["predicted_peak_bytes"]
     assert fields["profile"]["activities"]["kernels"] > 0
     assert fields["profile"]["trace"].endswith(TRACE)

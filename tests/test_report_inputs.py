@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import plait
 import pytest
 import torch
-from merge_support import plait as in_a_process
 from merge_support import save_model, tensors_of, write_recipe
 from plait.engine.errors import InputError, UsageError
 from plait.views.report import page as lines_of
@@ -19,8 +18,10 @@ from resume_support import interrupt, merge, write_inputs
 from tokenizer_support import byte_level
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from command_support import Said
     from plait.reports.run_report import RunReport
 
 
@@ -64,7 +65,9 @@ def test_moved_inputs_are_mapped(out: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gone", ["folder", "weights"])
-def test_what_needs_no_inputs_is_told_when_they_are_gone(gone: str, out: Path, tmp_path: Path) -> None:
+def test_what_needs_no_inputs_is_told_when_they_are_gone(
+    gone: str, out: Path, tmp_path: Path, say: Callable[..., Said]
+) -> None:
     if gone == "folder":
         shutil.rmtree(tmp_path / "family" / "ft2")
     else:
@@ -78,25 +81,25 @@ def test_what_needs_no_inputs_is_told_when_they_are_gone(gone: str, out: Path, t
     assert "dare_ties" in said
     assert "peak memory" in said
     assert "memory " in said
-    finished = in_a_process("report", out, "--html", tmp_path / "page.html", cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
+    finished = say("report", out, "--html", tmp_path / "page.html", cwd=tmp_path)
+    assert finished.code == 0, finished.err
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "not there any more: family/ft2" in page
     assert "merge_method: dare_ties" in page
 
 
-def test_an_input_that_is_another_one_now_is_an_error(out: Path, tmp_path: Path) -> None:
+def test_an_input_that_is_another_one_now_is_an_error(out: Path, tmp_path: Path, say: Callable[..., Said]) -> None:
     folder = tmp_path / "family" / "ft1"
     tensors = tensors_of(folder)
     for file in folder.glob("*.safetensors*"):
         file.unlink()
     tensors["model.norm.weight"] = tensors["model.norm.weight"].float()
     save_model(folder, tensors)
-    finished = in_a_process("report", out, cwd=tmp_path)
-    assert finished.returncode == 3
-    assert "family/ft1" in finished.stderr
-    assert "--headers-only" in finished.stderr
-    assert "Traceback" not in finished.stderr
+    finished = say("report", out, cwd=tmp_path)
+    assert finished.code == 3
+    assert "family/ft1" in finished.err
+    assert "--headers-only" in finished.err
+    assert "Traceback" not in finished.err
     found = plait.report(out, headers_only=True)
     assert found.merge is None
     assert "has other files than what was merged" in told(found)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
 import plait
@@ -14,14 +12,15 @@ from browser_support import PHONE, WIDE, opened, violations
 from merge_support import plait as in_a_process
 from merge_support import save_model, write_recipe
 from page_support import Page
-from plait.cli import main
 from plait.views.report import page as lines_of
 from plait.views.report_page import page as page_of
 from report_support import DARE_TIES, LINEAR, STACKED, make_run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from command_support import Said
     from plait.reports.run_report import RunReport
 
 MODELS = ("family/base", "family/ft1", "family/ft2", "family/ft3")
@@ -190,7 +189,7 @@ def test_hostile_names_stay_text_in_a_browser(tmp_path: Path, browser: Any) -> N
 # ------------------------------------------------------------------------------------------------ the command
 
 
-def test_the_command_shows_writes_and_reports(house: Path) -> None:
+def test_the_command_shows_writes_and_reports(house: Path, say: Callable[..., Said]) -> None:
     page = house / "written.html"
     shown = in_a_process("report", "ties", "--html", page, "--memory", "400MiB", cwd=house)
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -198,8 +197,7 @@ def test_the_command_shows_writes_and_reports(house: Path) -> None:
     for said in ("dare_ties, 4 inputs", "self_attn.q_proj", "sign agreement", "while it ran", "ties/README.md"):
         assert said in shown.stdout
     assert Page(page.read_text(encoding="utf-8")).open == []
-    quiet = in_a_process("report", "ties", "--json", "-q", cwd=house)
-    found = json.loads(quiet.stdout)
+    found = say("report", "ties", "--json", "-q", cwd=house).report
     assert [each["reference"] for each in found["moved"]] == list(MODELS)
     assert {"output", "method", "run", "samples", "inputs", "task_vectors", "sign_agreement", "notes"} <= set(found)
 
@@ -216,18 +214,9 @@ def test_the_command_shows_writes_and_reports(house: Path) -> None:
     ],
 )
 def test_a_mistake_is_a_line(
-    house: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: tuple[str, ...],
-    code: int,
-    said: str,
+    house: Path, say: Callable[..., Said], arguments: tuple[str, ...], code: int, said: str
 ) -> None:
-    monkeypatch.chdir(house)
-    monkeypatch.setattr(sys, "argv", ["plait", "report", *arguments])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == code
-    told = capsys.readouterr().err
-    assert said in told
-    assert "Traceback" not in told
+    told = say("report", *arguments, cwd=house)
+    assert told.code == code
+    assert said in told.err
+    assert "Traceback" not in told.err

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from plait.engine.plan import Plan
 
 SHAPES = {
-    "matrix": (521, 523),  # five blocks of a reduction, the last one short, and a little more than a sample
+    # Five blocks of a reduction, the last one short, and a little more than a sample; nine panels, the last one short.
+    # Solvers that take a matrix as a whole go by its shorter side.
+    "matrix": (131, 2087),
     "rows": (9001, 3),
     "vector": (4097,),
     "cube": (7, 13, 47),
@@ -187,7 +189,7 @@ def test_the_command_line_writes_the_same_bytes_in_any_memory(house: Path, tmp_p
     least = f"{report['minimum_memory_bytes'] // (1 << 20)}MiB"
     expected = merged_by_api(recipe, tmp_path / "here", workers=2)
     assert {"model.safetensors", "config.json", "README.md", "plait.yml"} <= set(expected)
-    for memory, workers in ((least, 1), ("400MiB", 2), ("1GiB", 4), ("4GiB", 1)):
+    for memory, workers in ((least, 1), ("1GiB", 4)):
         out = tmp_path / memory
         assert merged_by_command(recipe, out, "--memory", memory, "--workers", str(workers)) == expected
 

@@ -17,8 +17,10 @@ from tokenizer_support import byte_level
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from command_support import Said
     from tokenizers import Tokenizer
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -153,12 +155,12 @@ def test_a_tokenizer_that_changed_meanwhile_is_noticed(family: Path) -> None:
         plait.plan(recipe).run(family / "out", resume=True)
 
 
-def test_vocabularies_that_differ_name_the_two_lines_to_add(family: Path) -> None:
+def test_vocabularies_that_differ_name_the_two_lines_to_add(family: Path, say: Callable[..., Said]) -> None:
     text = RECIPE.format(block="{}").replace("tokenizer: {}", "")
     recipe = write_recipe(family / "recipe.yml", text)
-    found = run_plait("run", recipe, family / "out", cwd=family)
-    assert found.returncode == 3
-    first, *lines = found.stderr.splitlines()
+    found = say("run", recipe, family / "out")
+    assert found.code == 3
+    first, *lines = found.err.splitlines()
     assert first.startswith("error: the vocabularies differ: rows of ")
     assert lines == ["  tokenizer:", "    source: union"]
     write_recipe(family / "recipe.yml", text + "\n".join(["", *(f"  {line}" for line in lines)]))
@@ -167,11 +169,11 @@ def test_vocabularies_that_differ_name_the_two_lines_to_add(family: Path) -> Non
     assert peak_bytes(measured) <= json.loads(measured.stdout)["predicted_peak_bytes"]
 
 
-def test_a_dry_run_shows_whose_rows_are_gathered(family: Path) -> None:
+def test_a_dry_run_shows_whose_rows_are_gathered(family: Path, say: Callable[..., Said]) -> None:
     recipe = write_recipe(family / "recipe.yml", RECIPE.format(block="{source: union}"))
-    found = run_plait("run", recipe, "--dry-run", "--tensor", EMBEDDING, cwd=family)
-    assert found.returncode == 0, found.stderr
-    tree, _, reads = found.stdout.partition("\n  read ")
+    found = say("run", recipe, "--dry-run", "--tensor", EMBEDDING)
+    assert found.code == 0, found.err
+    tree, _, reads = found.out.partition("\n  read ")
     assert tree.count("gather A B ") == 2
     assert [f"{mark} {EMBEDDING}" in reads for mark in "AB"] == [True, True]
     merge = plait.plan(recipe)

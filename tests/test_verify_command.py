@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import plait
 import pytest
@@ -13,7 +13,6 @@ import torch
 from checkpoints import write_family
 from merge_support import peak_bytes, write_recipe
 from merge_support import plait as in_a_process
-from plait.cli import main
 from plait.views import console as console_view
 from plait.views import verify as verify_view
 from rich.console import Console
@@ -23,31 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from command_support import Said
+
 MIB = 1 << 20
-
-
-class Said(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Run a command line and catch what it says."""
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr("sys.argv", ["plait", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        return Said(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from plait.engine.errors import InputError
-
 from merge_support import compiled, decoder_shapes, model
+from plait.engine.errors import InputError
 
 if TYPE_CHECKING:
     from plait.engine.model import Model

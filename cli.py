@@ -177,7 +177,7 @@ def inspect(
     from .loaders.checkpoint import locate, open_model
     from .views import inspect as inspect_view
 
-    opened = [open_model(model, locate(model, recipe_folder=Path.cwd(), maps={})) for model in models]
+    opened = [open_model(model, locate(model, recipe_folder=Path.cwd(), maps=None)) for model in models]
     if as_json:
         _print_json({"models": [inspect_view.as_json(model) for model in opened]})
     else:

@@ -26,6 +26,7 @@ from .engine.recipe_checks import unsupported
 from .engine.recipe_parser import parse_recipe
 from .engine.recipe_yaml import MAX_TEXT_BYTES
 from .engine.schedule import Place
+from .engine.suggest import near_miss
 from .engine.units import MIB, format_bytes, format_names, parse_size
 from .engine.unmatched import unmatched_filters
 from .loaders.chat_template import check_choice
@@ -245,12 +246,14 @@ def open_models(recipe: Recipe, folder: Path, maps: Mapping[str, str]) -> dict[M
     """The headers of every model a recipe names. Raises InputError with every model that cannot be opened."""
     found: dict[ModelRef, Model] = {}
     failures: list[str] = []
-    named = (*recipe.references(), *recipe.tokenizer_references())
+    lenders = recipe.tokenizer_references()
+    named = (*recipe.references(), *lenders)
     for ref in named:
         try:
             found[ref] = open_model(str(ref), locate(str(ref), recipe_folder=folder, maps=maps))
         except InputError as error:
-            failures.append(str(error))
+            word = near_miss(ref.path, ("union", "base")) if ref in lenders else None
+            failures.append(f"{error}; did you mean tokenizer_source: {word}?" if word else str(error))
             if len(failures) == _MOST_FAILURES:
                 break
     if failures:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .errors import InputError
+from .errors import InputError, Problem, RecipeError
 from .graph import Island, Node, Program, TensorGraph, TensorSpec
 from .layer_parts import LayerParts
 from .mapping import OutputMap, map_tensors
@@ -206,8 +206,9 @@ class _Compiler:
         unfit = next((each for each in _inputs(tensor) if each.spec.dtype not in _ARITHMETIC), None)
         try:
             merged = self.method.build(inputs)
-        except InputError as error:
-            raise InputError(f"{tensor.name}: {error}") from None
+        except InputError as error:  # the headers fit, so it is the recipe's numbers that do not
+            problem = Problem(self.recipe.where["merge_method"], f"{error} (for {tensor.name})")
+            raise RecipeError([problem]) from None
         except GraphError:
             if unfit is None:
                 raise

@@ -90,6 +90,14 @@ def test_a_merge_scores_what_the_readme_says(tmp_path) -> None:
     assert scores == pytest.approx({skill: readme_scores()["merged"][skill] for skill in SKILLS}, abs=0.02)
 
 
+def test_scoring_leaves_the_number_of_threads_as_it_was() -> None:
+    before = torch.get_num_threads()
+    seen = []
+    with _one_thread():
+        seen.append(torch.get_num_threads())
+    assert (seen, torch.get_num_threads()) == ([1], before)
+
+
 def test_the_readme_shows_what_the_family_is_for() -> None:
     scores = readme_scores()
     assert set(scores) == {*MODELS, "merged"}

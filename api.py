@@ -168,8 +168,7 @@ def plan(
     warnings += (*compiled.notes, *tokenizer.notes)
     if device != "auto" and not made.placement.devices:
         warnings += made.placement.reasons
-    for reference, unused in names_by_model(compiled.graph.unused, models.values()).items():
-        warnings.append(f"{reference}: {len(unused)} tensors are not used: {format_names(unused)}")
+    warnings += _unused(parsed, models, names_by_model(compiled.graph.unused, models.values()))
     if processes > len(shards):
         idle = processes - len(shards)
         warnings.append(
@@ -193,6 +192,18 @@ def plan(
     )
     # Slices that no config can describe, and files that cannot be read, are refused now.
     return replace(merge, warnings=(*warnings, *merge.side_files.notes))
+
+
+def _unused(recipe: Recipe, models: Mapping[ModelRef, Model], unused: Mapping[str, list[str]]) -> Iterator[str]:
+    """What to say of tensors that the output is not made of; ``unused`` has their names by model."""
+    sizes = {model.reference: len(model.tensors) for model in models.values()}
+    for reference, names in unused.items():
+        if len(names) < sizes[reference]:
+            yield f"{reference}: {len(names)} tensors are not used: {format_names(names)}"
+        elif reference == str(recipe.base_model):
+            yield f"{reference}: {recipe.merge_method} takes nothing of the base model but config and tokenizer"
+        else:
+            yield f"{reference}: nothing of this model is in the result: a weight, a scale or a density is 0"
 
 
 def _names(compiled: Compiled) -> Iterator[str]:

@@ -48,12 +48,12 @@ def score_folder(folder: Path, *, problems: int = 200) -> dict[str, float]:
     Raises FileNotFoundError where the folder holds no config.json or no safetensors file.
     """
     llama = read_llama(folder)
-    with _one_thread():
+    with one_thread():
         return {skill: score_task(llama, skill, problems) for skill in SKILLS}
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Several threads wait for each other most of the time: the matrices are tiny."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -6,6 +6,7 @@ What a process as a whole does is tested in one; the rest runs `main` in this on
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -186,6 +187,17 @@ def test_workers_and_shard_size_are_taken(here: Path, say: Callable[..., Said]) 
     assert report["workers"] == 3
     assert len(report["shards"]) > 2
     assert all(shard["bytes"] <= 200_000 for shard in report["shards"])
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [("run", ["RECIPE", "OUT"]), ("verify", ["OUT"]), ("methods", ["NAME"]), ("demo", ["DIR"]), ("inspect", ["MODEL"])],
+)
+def test_help_calls_the_arguments_what_the_guide_calls_them(
+    say: Callable[..., Said], command: str, arguments: list[str]
+) -> None:
+    usage = next(line for line in say(command, "--help").out.splitlines() if "Usage" in line)
+    assert re.findall(r"\w+", usage.partition("[OPTIONS]")[2]) == arguments
 
 
 # ------------------------------------------------------------------------------------------------ mistakes

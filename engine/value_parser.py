@@ -81,7 +81,7 @@ def number_for(node: YamlNode, param: Param, reading: Reading) -> float | int | 
         what, hint = ("nothing", "") if number < 0 else ("everything", f"write {number / 100:g} for {number:g}%")
         reading.warn(
             node.where,
-            f"{param.name!r} is {param.help}, from 0 to 1; {describe(node)} is taken for {what}",
+            f"{param.name!r} goes from 0 to 1 ({param.help}); {describe(node)} is taken for {what}",
             hint if 2 <= number <= 100 else "",
         )
     if param.kind == "float":

@@ -108,7 +108,7 @@ class Merge:
     ) -> Plan:
         """Compile and plan; without ``tile_elements`` the budget decides on the tiles."""
         recipe = parse_recipe(self.recipe_text, "recipe.yml", methods())
-        assert all("from 0 to 1" in warning.message for warning in recipe.warnings), recipe.warnings
+        assert all("goes from 0 to 1" in warning.message for warning in recipe.warnings), recipe.warnings
         models = {ref: _headers(str(ref), self.models[str(ref)]) for ref in recipe.references()}
         graph = compile_recipe(recipe, methods()[self.method], models).graph
         names = [name for island in graph.islands for name in island.outputs]

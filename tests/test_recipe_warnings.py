@@ -56,7 +56,7 @@ def test_a_share_that_is_none(density, says):
     text = f"merge_method: ties\nbase_model: a\nmodels: [b]\nparameters: {{weight: 1, density: {density}}}\n"
     (warning,) = warnings(text)
     assert warning.startswith("recipe.yml:4:")
-    assert warning.endswith(f"'density' is share kept, from 0 to 1; {says}")
+    assert warning.endswith(f"'density' goes from 0 to 1 (share kept); {says}")
     assert the_mistake(text, strict=True).endswith(says)
 
 

@@ -26,6 +26,7 @@ from .engine.recipe_checks import unsupported
 from .engine.recipe_parser import parse_recipe
 from .engine.recipe_yaml import MAX_TEXT_BYTES
 from .engine.schedule import Place
+from .engine.suggest import near_miss
 from .engine.units import MIB, format_bytes, format_names, parse_size
 from .engine.unmatched import unmatched_filters
 from .loaders.chat_template import check_choice
@@ -167,8 +168,7 @@ def plan(
     warnings += (*compiled.notes, *tokenizer.notes)
     if device != "auto" and not made.placement.devices:
         warnings += made.placement.reasons
-    for reference, unused in names_by_model(compiled.graph.unused, models.values()).items():
-        warnings.append(f"{reference}: {len(unused)} tensors are not used: {format_names(unused)}")
+    warnings += _unused(parsed, models, names_by_model(compiled.graph.unused, models.values()))
     if processes > len(shards):
         idle = processes - len(shards)
         warnings.append(
@@ -192,6 +192,18 @@ def plan(
     )
     # Slices that no config can describe, and files that cannot be read, are refused now.
     return replace(merge, warnings=(*warnings, *merge.side_files.notes))
+
+
+def _unused(recipe: Recipe, models: Mapping[ModelRef, Model], unused: Mapping[str, list[str]]) -> Iterator[str]:
+    """What to say of tensors that the output is not made of; ``unused`` has their names by model."""
+    sizes = {model.reference: len(model.tensors) for model in models.values()}
+    for reference, names in unused.items():
+        if len(names) < sizes[reference]:
+            yield f"{reference}: {len(names)} tensors are not used: {format_names(names)}"
+        elif reference == str(recipe.base_model):
+            yield f"{reference}: {recipe.merge_method} takes nothing of the base model but config and tokenizer"
+        else:
+            yield f"{reference}: nothing of this model is in the result: a weight, a scale or a density is 0"
 
 
 def _names(compiled: Compiled) -> Iterator[str]:
@@ -245,12 +257,14 @@ def open_models(recipe: Recipe, folder: Path, maps: Mapping[str, str]) -> dict[M
     """The headers of every model a recipe names. Raises InputError with every model that cannot be opened."""
     found: dict[ModelRef, Model] = {}
     failures: list[str] = []
-    named = (*recipe.references(), *recipe.tokenizer_references())
+    lenders = recipe.tokenizer_references()
+    named = (*recipe.references(), *lenders)
     for ref in named:
         try:
             found[ref] = open_model(str(ref), locate(str(ref), recipe_folder=folder, maps=maps))
         except InputError as error:
-            failures.append(str(error))
+            word = near_miss(ref.path, ("union", "base")) if ref in lenders else None
+            failures.append(f"{error}; did you mean tokenizer_source: {word}?" if word else str(error))
             if len(failures) == _MOST_FAILURES:
                 break
     if failures:

@@ -78,6 +78,7 @@ def run(
     from .engine.host import resident_bytes
     from .graphs import check_asked, check_tensor
     from .loaders.folder import free_disk_bytes
+    from .reports.reporting import moved_inputs
     from .runs.launching import launched, processes_of, started_alone
     from .views import dry_run as dry_run_view
     from .views import result as result_view
@@ -136,7 +137,8 @@ def run(
     if as_json:
         _print_json(result_view.as_json(result))
     elif not quiet:
-        result_view.show(result, against=merge.donor.folder, verbose=verbose)
+        moved = moved_inputs(out, merge.folders)
+        result_view.show(result, against=merge.donor.folder, moved=moved, verbose=verbose)
     if result.verification is not None and not result.verification.ok:
         from .views.verify import failure
 
@@ -177,7 +179,7 @@ def inspect(
     from .loaders.checkpoint import locate, open_model
     from .views import inspect as inspect_view
 
-    opened = [open_model(model, locate(model, recipe_folder=Path.cwd(), maps={})) for model in models]
+    opened = [open_model(model, locate(model, recipe_folder=Path.cwd(), maps=None)) for model in models]
     if as_json:
         _print_json({"models": [inspect_view.as_json(model) for model in opened]})
     else:
@@ -297,6 +299,7 @@ def demo(
     from .examples.specialists import FOLDER, MODELS, RECIPE
     from .examples.specialists.score import score_folder
     from .loaders.folder import free_disk_bytes
+    from .reports.reporting import moved_inputs
     from .views import demo as demo_view
     from .views import dry_run as dry_run_view
     from .views import result as result_view
@@ -307,7 +310,7 @@ def demo(
     dry_run_view.show(merge, free_disk_bytes=free_disk_bytes(out))
     with RunProgress(merge.plan.budget_bytes, resident_bytes, enabled=True) as progress:
         result = merge.run(out, overwrite=out.exists(), progress=progress)
-    result_view.show(result)
+    result_view.show(result, moved=moved_inputs(out, merge.folders))
     scores = {name: score_folder(FOLDER / name) for name in MODELS}
     scores["merged"] = score_folder(out)
     demo_view.show_scores(scores)

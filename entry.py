@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from .engine.errors import PlaitError
+from .engine.errors import Interrupted, PlaitError
 from .interrupts import INTERRUPTED, command_to_go_on
 
 DEFECT = 1
@@ -29,7 +29,7 @@ def leave_with_code(app: typer.Typer) -> None:
     except PlaitError as error:
         _fail(error, str(error), error.exit_code, trace=verbose)
     except (KeyboardInterrupt, typer.Abort) as error:
-        what = str(error) or ("the output is not complete" if arguments[:1] != ["verify"] else "nothing was changed")
+        what = str(error) or ("the output is not complete" if isinstance(error, Interrupted) else "nothing was written")
         _fail(error, f"interrupted; {what}", INTERRUPTED, trace=verbose)
     except BrokenPipeError:
         # Whoever read our output has gone; so do we, without another word.

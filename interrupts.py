@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
+LIVE_LINES = 5
+"""A live view takes back as many lines as it has drawn, at most these; what is said meanwhile stays above them."""
+
 
 @contextmanager
 def in_order() -> Iterator[None]:
@@ -29,7 +32,7 @@ def in_order() -> Iterator[None]:
                 os.write(2, b"\nerror: stopped at once\n")
             os._exit(INTERRUPTED)
         if sys.stderr.isatty():
-            os.write(2, b"\nfinishing what is under way; again to stop at once\n")
+            os.write(2, b"\nfinishing what is under way; again to stop at once\n" + b"\n" * LIVE_LINES)
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():

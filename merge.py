@@ -82,6 +82,11 @@ class MergePlan:
         return program_seconds(self.plan, self.rates)
 
     @property
+    def folders(self) -> dict[str, str]:
+        """Where each model of the recipe lies, by what the recipe calls it."""
+        return {str(ref): model.folder for ref, model in self.models.items()}
+
+    @property
     def donor(self) -> Model:
         """The model that gives config and tokenizer."""
         return self.models[donor_of(self.recipe)]

@@ -9,16 +9,16 @@ import typer
 
 from .engine.errors import UsageError
 
-Recipe = Annotated[str, typer.Argument(help="YAML recipe, or - for standard input.")]
-Out = Annotated[Path | None, typer.Argument(help="New or empty folder; not needed with --dry-run.")]
-Finished = Annotated[Path, typer.Argument(help="A finished folder, of this program or another one.")]
-Models = Annotated[list[str], typer.Argument(help="Model folders.", metavar="MODEL...")]
+Recipe = Annotated[str, typer.Argument(help="YAML recipe, or - for standard input.", metavar="RECIPE")]
+Out = Annotated[Path | None, typer.Argument(help="New or empty folder; not needed with --dry-run.", metavar="OUT")]
+Finished = Annotated[Path, typer.Argument(help="A finished folder, of this program or another one.", metavar="OUT")]
+Models = Annotated[list[str], typer.Argument(help="Model folders.", metavar="MODEL")]
 ModelA = Annotated[str, typer.Argument(help="Model folder; the reference.", metavar="A")]
 ModelB = Annotated[str, typer.Argument(help="Model folder.", metavar="B")]
 Report = Annotated[Path, typer.Argument(help="A finished folder of plait run.", metavar="OUT")]
-MethodName = Annotated[str | None, typer.Argument(help="One method, in full.")]
+MethodName = Annotated[str | None, typer.Argument(help="One method, in full.", metavar="NAME")]
 DemoFolder = Annotated[
-    Path | None, typer.Argument(help="Where the merged model goes; default ./demo-output.", metavar="[DIR]")
+    Path | None, typer.Argument(help="Where the merged model goes; default ./demo-output.", metavar="DIR")
 ]
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Plan, predict, print the graph; write nothing.")]

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .errors import InputError
+from .errors import InputError, Problem, RecipeError
 from .graph import Island, Node, Program, TensorGraph, TensorSpec
 from .layer_parts import LayerParts
 from .mapping import OutputMap, map_tensors
 from .methoddef import MergeInputs, MethodDef, ModelInput, Value
+from .misfits import quantisation, quantised
 from .opdef import GraphError, gather, load, ops, write
 from .recipe import look_up
 from .vocabulary_rows import VocabularyRows, is_vocabulary_tensor, stored_under, vocabularies_differ
@@ -109,6 +110,7 @@ class _Compiler:
         first = tensor.base or tensor.sources[0].stored
         rows = self.vocabulary_rows(first)
         if tensor.copied or not first.spec.dtype.is_floating_point:
+            self.check_copied(tensor)
             return self.copy(tensor, first) if rows is None else self.copy_rows(tensor, first, rows)
         if not tensor.parts:
             self.check_specs(tensor, first, rows)
@@ -131,7 +133,7 @@ class _Compiler:
             read = [first.spec, *(leaf.spec for leaf in gathered.leaves)]
             program, order = self.build(tensor, loads, read, params, per_model)
             return Island(program, tuple(gathered.leaves[slot] for slot in order), (tensor.name,))
-        stored = [*((tensor.base,) if tensor.base is not None else ()), *_stored(tensor)]
+        stored = _inputs(tensor)
         leaves = tuple(dict.fromkeys(stored))
         slots = tuple(leaves.index(each) for each in stored)
         specs = tuple(leaf.spec for leaf in leaves)
@@ -201,18 +203,20 @@ class _Compiler:
             params=params,
             t=tensor.t,
         )
+        unfit = next((each for each in _inputs(tensor) if each.spec.dtype not in _ARITHMETIC), None)
         try:
             merged = self.method.build(inputs)
-        except InputError as error:
-            raise InputError(f"{tensor.name}: {error}") from None
+        except InputError as error:  # the headers fit, so it is the recipe's numbers that do not
+            problem = Problem(self.recipe.where["merge_method"], f"{error} (for {tensor.name})")
+            raise RecipeError([problem]) from None
+        except GraphError:
+            if unfit is None:
+                raise
+            raise quantised(self.by_name[unfit.model], unfit) from None
         if merged.op is load and merged.spec.dtype not in _ARITHMETIC:
             return self.finish(merged)
-        unfit = [spec.dtype for spec in specs if spec.dtype not in _ARITHMETIC]
-        if unfit:
-            raise InputError(
-                f"{tensor.sources[0].stored.model}: {tensor.name} is stored as {unfit[0]}, "
-                "and quantised weights can only be passed through unchanged so far"
-            )
+        if unfit is not None:
+            raise quantised(self.by_name[unfit.model], unfit)
         return self.finish(ops()["cast"](merged, dtype=dtype))
 
     def finish(self, node: Node) -> tuple[Program, tuple[int, ...]]:
@@ -238,6 +242,15 @@ class _Compiler:
                         "its filters leave this tensor out; add an entry without a filter"
                     )
 
+    def check_copied(self, tensor: OutputTensor) -> None:
+        """Integers of several models are copied from the first: right for a table of positions, wrong for weights."""
+        stored = _inputs(tensor)
+        if tensor.copied or len({each.model for each in stored}) == 1:
+            return
+        for each in stored:
+            if not each.spec.dtype.is_floating_point and quantisation(self.by_name[each.model]) is not None:
+                raise quantised(self.by_name[each.model], each)
+
     def check_specs(self, tensor: OutputTensor, first: StoredTensor, rows: VocabularyRows | None) -> None:
         for stored in _stored(tensor):
             if stored.spec.shape != first.spec.shape and rows is None:
@@ -253,7 +266,9 @@ class _Compiler:
             every = [first, *_stored(tensor)]
             return vocabularies_differ(tensor.name, [(each.model, max(each.spec.shape)) for each in every])
         a, b = list(first.spec.shape), list(other.spec.shape)
-        return InputError(f"{tensor.name} is {a} in {first.model} and {b} in {other.model}")
+        return InputError(
+            f"{tensor.name} is {a} in {first.model} and {b} in {other.model}; only tensors of one shape can be merged"
+        )
 
 
 def _load(slot: int, spec: TensorSpec) -> Node:
@@ -286,6 +301,11 @@ def _items(values: Mapping[str, Value | None]) -> tuple[tuple[str, str], ...]:
 def _stored(tensor: OutputTensor) -> list[StoredTensor]:
     """The inputs of a tensor as they are stored, without the base."""
     return [source.stored for source in tensor.sources]
+
+
+def _inputs(tensor: OutputTensor) -> list[StoredTensor]:
+    """The inputs of a tensor as they are stored, the base first where there is one."""
+    return [*((tensor.base,) if tensor.base is not None else ()), *_stored(tensor)]
 
 
 def names_by_model(tensors: Iterable[StoredTensor], models: Iterable[Model]) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .errors import InputError, Problem, RecipeError
 from .layer_parts import Parts, moved_parts
+from .misfits import why_missing
 from .regions import Region, region_of, whole
 from .slices import Slice, Source, is_tied, moving_stacks, position_of
 
@@ -97,17 +98,20 @@ class _Mapper:
 
     def __init__(self, recipe: Recipe, method: MethodDef, models: Models) -> None:
         self.recipe, self.method, self.models = recipe, method, models
-        self.missing: list[str] = []
+        self.missing: list[tuple[Model, str]] = []
         self.stacks: dict[str, StackLayers] = {}
         self.parts: Mapping[str, Parts] = {}
         self.untied = False
 
     def finish(self, tensors: list[OutputTensor], donor: Model) -> OutputMap:
         if self.missing:
-            lines = self.missing[:_MOST_MISSING]
+            lacking = {model.reference: model for model, _ in self.missing}
+            reasons = [why for model in lacking.values() if (why := why_missing(model, donor))]
+            # Of a model of another kind one tensor is enough to see.
+            lines = [line for _, line in self.missing[: 1 if reasons else _MOST_MISSING]]
             if len(self.missing) > len(lines):
                 lines.append(f"… and {len(self.missing) - len(lines)} tensors more")
-            raise InputError(*lines)
+            raise InputError(*reasons, *lines)
         for stack in donor.stacks.values():
             self.stacks.setdefault(stack.prefix, StackLayers(stack.layers, tuple(range(stack.layers))))
         return OutputMap(tuple(tensors), self.stacks, self.untied)
@@ -304,5 +308,5 @@ class _Mapper:
         stored = model.tensors.get(name) or model.tensors.get(model.aliases.get(name, ""))
         if stored is None:
             needed = "" if name == output_name else f", needed for {output_name}"
-            self.missing.append(f"{model.reference} has no tensor {name}{needed}")
+            self.missing.append((model, f"{model.reference} has no tensor {name}{needed}"))
         return stored

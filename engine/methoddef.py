@@ -30,7 +30,8 @@ class Param:
 
     ``scope`` is ``model`` for a value per input model and ``tensor`` for one per output tensor (the latter is
     not looked for in a ``models:`` entry or a slice's source). ``default`` None means that the parameter may
-    be absent, unless ``required``. ``low`` and ``high`` bound a number, inclusive. ``choices`` are the words a
+    be absent, unless ``required``. ``low`` and ``high`` bound a number, inclusive. ``is_share``: a number outside of 0
+    to 1 is as good as the nearer end, and a warning, since it is hardly what was meant. ``choices`` are the words a
     ``choice`` accepts; booleans among them are written ``true`` and ``false``. ``example`` is a value to show the
     method with, where neither the default nor, if required, a half would do.
     """
@@ -43,6 +44,7 @@ class Param:
     required: bool = False
     low: float | None = None
     high: float | None = None
+    is_share: bool = False
     choices: tuple[str, ...] = ()
     example: Value | None = None
 

@@ -82,7 +82,7 @@ def _check_base(group: _Group, base: ModelRef | None, method: MethodDef, reading
     if not (group.is_slice and needed) or _has_unreadable(group):
         return
     if all(source.model != base for source in group.inputs):
-        message = f"the base model {base} is not among the sources of this slice, so which of its layers?"
+        message = f"the base model {base} is not among the sources of this slice, so its layers are not known"
         reading.error(group.where, message, "add it to the sources with its layer_range")
 
 

@@ -241,11 +241,14 @@ def _tag_problem(tag: str, where: Location) -> Problem:
     return Problem(where, f"the YAML tag {shown[:60]!r} means nothing in a recipe", "leave it out")
 
 
+_ESCAPES = "a backslash in double quotes starts an escape: use single quotes or none"
+
 # What PyYAML says, in part, and what usually helps.
 _SYNTAX_HINTS = (
     ("'\\t'", "indent with spaces, not tabs"),
     ("while scanning an alias", 'a value that is a plain * must be in quotes: "*"'),
-    ("unknown escape character", "a backslash in double quotes starts an escape: use single quotes or none"),
+    ("unknown escape character", _ESCAPES),
+    ("expected escape sequence", _ESCAPES),
     ("mapping values are not allowed", "check the indentation, and put text with a colon in it in quotes"),
     ("cannot start any token", "put the value in quotes"),
 )

@@ -77,6 +77,13 @@ def number_for(node: YamlNode, param: Param, reading: Reading) -> float | int | 
         bounds = bounds or (f"at least {low:g}" if low is not None else f"at most {high:g}")
         reading.error(node.where, f"{param.name!r} must be {bounds}, not {describe(node)}")
         return None
+    if param.is_share and not 0 <= number <= 1:
+        what, hint = ("nothing", "") if number < 0 else ("everything", f"write {number / 100:g} for {number:g}%")
+        reading.warn(
+            node.where,
+            f"{param.name!r} goes from 0 to 1 ({param.help}); {describe(node)} is taken for {what}",
+            hint if 2 <= number <= 100 else "",
+        )
     if param.kind == "float":
         return float(number)
     if number != int(number):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..engine.errors import InputError
 from ..engine.graph import TensorSpec
 from ..engine.model import Model, StoredFile, StoredTensor
+from ..engine.units import format_names
 from .architecture import infer_architecture
 from .input_files import read_json
 from .safetensors_file import read_header
@@ -29,6 +30,8 @@ INDEX_LIMIT_BYTES = 100_000_000
 
 _SUFFIX = ".safetensors"
 _ADAPTER = "adapter_model.safetensors"
+_IS_ADAPTER = "holds an adapter, not a model; adapters are not available yet: merge it into its model, and name that"
+_UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".aria2")
 _INDEX_SUFFIX = ".safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _OTHER_WEIGHTS = (*_PICKLES, ".gguf", ".h5", ".msgpack", ".npz", ".onnx")
@@ -104,14 +107,14 @@ def read_config(folder: Path) -> dict[str, object]:
     return read_json(path, CONFIG_LIMIT_BYTES) if os.path.lexists(path) else {}
 
 
-def locate(path_text: str, *, recipe_folder: Path, maps: Mapping[str, str]) -> Path:
+def locate(path_text: str, *, recipe_folder: Path, maps: Mapping[str, str] | None) -> Path:
     """Find the folder of a model that a recipe names.
 
-    ``maps`` (reference to path, from the command line) is asked first. Then the text is a path: absolute or from
-    the home folder, else from the recipe's folder, else from the working directory. Raises InputError that says
-    where it looked and what to do.
+    ``maps`` (reference to path, from the command line) is asked first; None where a command takes none. Then the text
+    is a path: absolute or from the home folder, else from the recipe's folder, else from the working directory.
+    Raises InputError that says where it looked and what to do.
     """
-    if path_text in maps:
+    if maps is not None and path_text in maps:
         mapped = _expanded(maps[path_text])
         if not _kind_of(mapped):
             raise InputError(f"--map {path_text}={maps[path_text]}: {mapped} does not exist")
@@ -119,14 +122,23 @@ def locate(path_text: str, *, recipe_folder: Path, maps: Mapping[str, str]) -> P
     places = _places(path_text, recipe_folder)
     kinds = {place: kind for place in places if (kind := _kind_of(place))}
     if kinds:
-        return min(kinds, key=lambda place: kinds[place] != "folder")
-    looked = ", ".join(str(place) for place in places)
-    advice = [f"did you mean {near}?"] if (near := _nearest(places)) else []
-    if _HUB_ID.match(path_text):
-        advice.append(
-            f"it looks like a Hub id, and models are not downloaded yet: name a local copy with --map {path_text}=PATH"
-        )
+        return _plain(min(kinds, key=lambda place: kinds[place] != "folder"))
+    looked = ", ".join(dict.fromkeys(os.path.normpath(place) for place in places))
+    advice = [f"did you mean {near}?"] if (near := _nearest(path_text, places)) else []
+    # An owner's name that is a folder here is none.
+    if _HUB_ID.match(path_text) and not any(_kind_of(place.parent) for place in places):
+        how = "name the folder of a local copy" if maps is None else f"name a local copy with --map {path_text}=PATH"
+        advice.append(f"it looks like a Hub id, and models are not downloaded yet: {how}")
     raise InputError("; ".join([f"model {path_text}: not found (looked at {looked})", *advice]))
+
+
+def _plain(place: Path) -> Path:
+    """A folder without ``..`` in its path, where that is still the same folder: through a link it may not be."""
+    plain = Path(os.path.normpath(place))
+    try:
+        return plain if plain.samefile(place) else place
+    except OSError:
+        return place
 
 
 def _places(path_text: str, recipe_folder: Path) -> list[Path]:
@@ -158,8 +170,8 @@ def _kind_of(place: Path) -> str:
         return ""
 
 
-def _nearest(places: Sequence[Path]) -> str | None:
-    """The folder beside a missing one whose name is most like it."""
+def _nearest(path_text: str, places: Sequence[Path]) -> str | None:
+    """The folder beside a missing one whose name is most like it, in the words of whoever named that."""
     if len(places[0].name) > _LONGEST_NAME:  # no file has it, and comparing takes long
         return None
     siblings: dict[str, Path] = {}
@@ -168,8 +180,11 @@ def _nearest(places: Sequence[Path]) -> str | None:
             siblings = {path.name: path for path in place.parent.iterdir() if path.is_dir()} | siblings
         except (OSError, ValueError):
             continue
-    near = difflib.get_close_matches(places[0].name, siblings, n=1)
-    return str(siblings[near[0]]) if near else None
+    name = places[0].name
+    near = difflib.get_close_matches(name, siblings, n=1)
+    if not near:
+        return None
+    return path_text.removesuffix(name) + near[0] if path_text.endswith(name) else str(siblings[near[0]])
 
 
 def weight_files(folder: Path) -> tuple[list[str], dict[str, str], Path | None]:
@@ -210,7 +225,7 @@ def _one_set(folder: Path, files: list[str]) -> list[str]:
             sets.setdefault((match[1], match[3]), {})[int(match[2])] = name
     if not sets:
         if files == [_ADAPTER]:
-            raise InputError(f"{folder}: holds an adapter, not a model; name it as MODEL+ADAPTER")
+            raise InputError(f"{folder}: {_IS_ADAPTER}")
         return [name for name in files if name != _ADAPTER]
     # consolidated-00001-of-00002 beside model-00001-of-00003 is the same model once more.
     chosen = [key for key in sets if key[0] == "model"] or list(sets)
@@ -231,15 +246,35 @@ def _one_set(folder: Path, files: list[str]) -> list[str]:
 
 def _no_weights(folder: Path, names: Sequence[str]) -> str:
     """Why a folder without safetensors files cannot be read."""
+    if "adapter_config.json" in names:
+        return f"{folder}: {_IS_ADAPTER}"
+    caches = [folder / ".cache" / "huggingface" / "download", folder.parent.parent / "blobs"]
+    held = [*names, *(path.name for cache in caches for path in _listed(cache))]
+    unfinished = [name for name in held if name.endswith(_UNFINISHED)]
+    if unfinished:
+        return f"{folder}: holds no safetensors files; is a download incomplete? ({unfinished[0]})"
     others = [name for name in names if name.endswith(_OTHER_WEIGHTS) and name != "training_args.bin"]
     if others:
         suffix = Path(others[0]).suffix
         kind = "pickled" if suffix in _PICKLES else suffix[1:].upper()
         return f"{folder}: holds no safetensors files, and {kind} weights ({others[0]}) are not read yet"
-    inner = sorted(path.parent.name for path in folder.glob(f"*/*{_SUFFIX}"))
+    # One level down, as a repository has them; two levels down, as the Hub's cache has its snapshots.
+    inner = sorted(
+        path.parent.relative_to(folder).as_posix()
+        for pattern in (f"*/*{_SUFFIX}", f"snapshots/*/*{_SUFFIX}")
+        for path in folder.glob(pattern)
+    )
     if inner:
         return f"{folder}: holds no safetensors files, but its folder {inner[0]} does; name that one"
-    return f"{folder}: holds no safetensors files"
+    return f"{folder}: holds no safetensors files ({f'it has {format_names(names)}' if names else 'it is empty'})"
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What is in a folder, in order; nothing where there is none."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def read_index(path: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..engine.errors import InputError, OutputError, UsageError
@@ -19,7 +20,6 @@ from .roster import clear_roster
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
     from types import TracebackType
 
 JOURNAL_FILE = "plait-journal"
@@ -59,8 +59,7 @@ class OutputFolder:
     def __init__(self, out: Path, *, overwrite: bool, inputs: Iterable[Path], resume: bool = False) -> None:
         _check_apart(out, inputs)
         occupied = _is_occupied(out)
-        # A link stays one: what is replaced is the folder it leads to.
-        self.out = out = out.resolve() if out.is_symlink() else out
+        self.out = out = _with_a_name(out)
         self._staging = out.with_name(out.name + _STAGING_SUFFIX)
         interrupted = [folder for folder in (out, self._staging) if (folder / JOURNAL_FILE).exists()]
         if occupied and not overwrite:
@@ -71,6 +70,8 @@ class OutputFolder:
         else:
             self.path = self._staging if occupied else out
         self._replaces = self.path is self._staging
+        if self._replaces and Path.cwd().is_relative_to(out.resolve()):
+            raise UsageError(f"{out} is the working directory, or around it, and cannot be replaced from inside")
         self._lock = FolderLock()
 
     def __enter__(self) -> OutputFolder:
@@ -194,8 +195,16 @@ class OutputFolder:
 
 def folder_beside(out: Path) -> Path:
     """Where a run writes that replaces a finished folder."""
-    out = out.resolve() if out.is_symlink() else out
+    out = _with_a_name(out)
     return out.with_name(out.name + _STAGING_SUFFIX)
+
+
+def _with_a_name(out: Path) -> Path:
+    """The folder by a name that another one can stand beside; a link stays one, and is where it leads to."""
+    out = out.resolve() if out.is_symlink() or out.name in ("", "..") else out
+    if not out.name:
+        raise UsageError(f"{out} is a whole file system; name a folder in it")
+    return out
 
 
 def journal_of(folder: Path, process: int) -> Path:

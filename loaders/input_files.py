@@ -31,7 +31,12 @@ def open_input(path: str | Path) -> BinaryIO:
             raise InputError(f"{path}: cannot be read: it is not a file")
         return Path(path).open("rb")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        lost = f"it is a link to {Path(path).readlink()}, which is not there" if _leads_nowhere(path) else ""
+        raise InputError(f"{path}: cannot be read: {lost or error.strerror or error}") from error
+
+
+def _leads_nowhere(path: str | Path) -> bool:
+    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114 - names that no file can have
 
 
 def read_start(path: Path, limit_bytes: int) -> bytes:

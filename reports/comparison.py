@@ -54,7 +54,7 @@ def plan_diff(
     tile_elements: int | None = None,
 ) -> Comparison:
     """Open two models, headers only, and plan their comparison; ``tile_elements`` asks for tiles of about that size."""
-    models = [open_model(str(model), locate(str(model), recipe_folder=Path.cwd(), maps={})) for model in (a, b)]
+    models = [open_model(str(model), locate(str(model), recipe_folder=Path.cwd(), maps=None)) for model in (a, b)]
     pairing = pair_up(*models)
     graph = _graph_of(pairing.pairs)
     plan = plan_measuring(

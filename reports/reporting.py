@@ -205,6 +205,16 @@ def _recipe(path: Path, manifest: Manifest, notes: list[str]) -> str | None:
     return text
 
 
+def moved_inputs(out: Path, models: Mapping[str, str]) -> dict[str, str]:
+    """Of the inputs of a run (reference to folder) those that a report on ``out`` has to be told the place of."""
+    found = {reference: _find(reference, out, {}) for reference in models}
+    return {
+        reference: folder
+        for reference, folder in models.items()
+        if (place := found[reference]) is None or not place.samefile(folder)
+    }
+
+
 def _plan_again(
     path: Path, manifest: Manifest, maps: Mapping[str, str], notes: list[str], *, headers_only: bool
 ) -> MergePlan | None:

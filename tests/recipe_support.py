@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from plait.engine.recipe import Recipe
 
 WEIGHT = Param("weight", "float", "model", "factor", required=True)
-DENSITY = Param("density", "float", "model", "share kept", default=1.0)
+DENSITY = Param("density", "float", "model", "share kept", default=1.0, is_share=True)
 NORMALIZE = Param("normalize", "bool", "tensor", "divide", default=False)
 LAMBDA = Param("lambda", "float", "tensor", "factor of the sum", default=1.0)
 INT8_MASK = Param("int8_mask", "bool", "tensor", "accepted, no effect", default=False)

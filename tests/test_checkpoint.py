@@ -203,20 +203,43 @@ def test_a_shard_that_was_cut_off(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "problem"),
     [
-        ([], "holds no safetensors files"),
+        ([], "holds no safetensors files (it is empty)"),
+        (["a.txt", "b.txt", "c.txt", "d.txt"], "(it has a.txt, b.txt, c.txt and 1 more)"),
         (["pytorch_model.bin", "training_args.bin"], "pickled weights (pytorch_model.bin) are not read yet"),
         (["training_args.bin"], "holds no safetensors files"),
         (["model.Q4_K_M.gguf"], "GGUF weights (model.Q4_K_M.gguf) are not read yet"),
         (["flax_model.msgpack"], "MSGPACK weights"),
-        (["adapter_model.safetensors"], "holds an adapter, not a model; name it as MODEL+ADAPTER"),
+        (["adapter_model.safetensors"], "holds an adapter, not a model; adapters are not available yet: merge it"),
+        (["adapter_config.json", "adapter_model.bin"], "holds an adapter, not a model"),
+        (["model.safetensors.incomplete"], "is a download incomplete? (model.safetensors.incomplete)"),
+        ([".cache/huggingface/download/x.incomplete"], "is a download incomplete? (x.incomplete)"),
+        (["snapshots/0a1b/model.safetensors", "refs/main"], "but its folder snapshots/0a1b does; name that one"),
         (["unet/diffusion_pytorch_model.safetensors"], "but its folder unet does"),
     ],
 )
 def test_folders_without_a_model(tmp_path: Path, files: Sequence[str], problem: str) -> None:
     for name in files:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(b"x")
     expect(tmp_path, problem)
+
+
+def test_a_snapshot_of_a_download_that_has_not_ended(tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshots" / "0a1b"
+    for path in (snapshot / "config.json", tmp_path / "blobs" / "77ff.incomplete"):
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    expect(snapshot, "is a download incomplete? (77ff.incomplete)")
+
+
+def test_a_link_to_a_file_that_is_gone(folder: Path) -> None:
+    path = folder / shard_name(2, 3)
+    path.unlink()
+    try:
+        path.symlink_to("blobs/77ff")
+    except OSError:
+        pytest.skip("links are not allowed here")
+    expect(folder, f"{path}: cannot be read: it is a link to ", "77ff, which is not there")
 
 
 def test_no_folder(tmp_path: Path) -> None:
@@ -285,6 +308,23 @@ def test_where_a_recipe_finds_its_models(places: dict[str, Path]) -> None:
     assert find("org\\name") == recipes / "org" / "name"
 
 
+def test_a_folder_is_named_without_detours(places: dict[str, Path]) -> None:
+    recipes, _, home = places.values()
+    assert str(locate("../home/only_home", recipe_folder=recipes, maps={})) == str(home / "only_home")
+    try:
+        (recipes / "linked").symlink_to(home / "both", target_is_directory=True)
+    except OSError:
+        pytest.skip("links are not allowed here")
+    # Above a link is another folder than the path without it says.
+    assert locate("linked/../only_home", recipe_folder=recipes, maps={}).samefile(home / "only_home")
+
+
+def test_where_no_model_can_be_mapped_none_is_advised(places: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="not downloaded yet: name the folder of a local copy") as caught:
+        locate("org/Model-7B", recipe_folder=places["work"], maps=None)
+    assert "--map" not in str(caught.value)
+
+
 def test_a_model_that_is_nowhere(places: dict[str, Path]) -> None:
     recipes, work, _ = places.values()
 
@@ -296,13 +336,19 @@ def test_a_model_that_is_nowhere(places: dict[str, Path]) -> None:
 
     message = problem("only_wrk")
     assert f"model only_wrk: not found (looked at {recipes / 'only_wrk'}, {work / 'only_wrk'})" in message
-    assert f"did you mean {work / 'only_work'}?" in message
+    assert "did you mean only_work?" in message
     assert "Hub" not in message
     for reference in ("org/Model-7B", "org/Model-7B@main"):
         message = problem(reference)
         assert "Hub id" in message
         assert f"--map {reference}=PATH" in message
     assert "did you mean" not in problem("quite/unlike")
+    message = problem("../home/only_hme")
+    assert "did you mean ../home/only_home?" in message
+    assert str(places["home"] / "only_hme") in message
+    assert ".." not in message.split("(")[1].split(")")[0]
+    (work / "models").mkdir()
+    assert "Hub" not in problem("models/Model-7B")
     assert "Hub" not in problem("./a/b")
     assert "--map both=absent: absent does not exist" in problem("both", both="absent")
     assert "~nobody" in problem("~nobody_at_all/x")

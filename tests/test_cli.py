@@ -6,14 +6,18 @@ What a process as a whole does is tested in one; the rest runs `main` in this on
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import plait
 import pytest
+import typer
 from checkpoints import write_family
 from command_support import Said
 from merge_support import plait as in_a_process
 from merge_support import tensors_of, write_recipe
+from plait.engine.errors import Interrupted
+from plait.entry import leave_with_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,6 +159,17 @@ def test_workers_and_shard_size_are_taken(here: Path, say: Callable[..., Said]) 
     assert all(shard["bytes"] <= 200_000 for shard in report["shards"])
 
 
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [("run", ["RECIPE", "OUT"]), ("verify", ["OUT"]), ("methods", ["NAME"]), ("demo", ["DIR"]), ("inspect", ["MODEL"])],
+)
+def test_help_calls_the_arguments_what_the_guide_calls_them(
+    say: Callable[..., Said], command: str, arguments: list[str]
+) -> None:
+    usage = next(line for line in say(command, "--help").out.splitlines() if "Usage" in line)
+    assert re.findall(r"\w+", usage.partition("[OPTIONS]")[2]) == arguments
+
+
 # ------------------------------------------------------------------------------------------------ mistakes
 
 
@@ -269,3 +284,32 @@ def test_the_demo_merges_two_skills_into_one_model(here: Path, say: Callable[...
     assert said.code == 0
     assert (here / "demo" / "config.json").exists()
     assert "merged" in said.out
+
+
+# ------------------------------------------------------------------------------------------------ interrupted
+
+
+@pytest.mark.parametrize(
+    ("raised", "says"),
+    [
+        (KeyboardInterrupt(), ["error: interrupted; nothing was written"]),
+        (Interrupted(0.25), ["error: interrupted; the output is not complete", "25% is done and kept"]),
+    ],
+)
+def test_an_interruption_says_what_is_left(
+    raised: BaseException, says: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = typer.Typer()
+    app.callback()(lambda: None)
+
+    @app.command()
+    def run() -> None:
+        raise raised
+
+    monkeypatch.setattr("sys.argv", ["plait", "run"])
+    with pytest.raises(SystemExit) as left:
+        leave_with_code(app)
+    assert left.value.code == 130
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(says)
+    assert all(part in line for part, line in zip(says, lines, strict=True))

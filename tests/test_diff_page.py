@@ -44,6 +44,13 @@ def test_the_page_holds_every_tensor_and_fetches_nothing() -> None:
     assert all("cosine" in str(value) and "changed 50.0% of 100 elements" in str(value) for value in whole)
 
 
+def test_the_page_says_which_model_is_the_reference() -> None:
+    text = page_of(replace(report_of({}, [("weight", figures(0))]), a="models/base", b="models/<b>"))
+    assert "<title>models/base (A) and models/&lt;b&gt; (B) – plait diff</title>" in text
+    assert "<h1><span>models/base</span> (A) and <span>models/&lt;b&gt;</span> (B)</h1>" in text
+    assert "A is the reference" in text
+
+
 def test_a_page_of_a_model_without_layers_is_whole_too() -> None:
     assert Page(page_of(report_of({}, [("weight", figures(0))]))).open == []
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import plait
@@ -14,11 +15,10 @@ import yaml
 from checkpoints import write_family
 from merge_support import file_bytes, tensors_of, write_recipe
 from plait.engine.errors import InputError, OutputError, UsageError
+from plait.loaders.folder import folder_beside
 from safetensors import safe_open
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from plait.engine.progress import Progress
     from plait.merge import MergeResult
 
@@ -187,6 +187,24 @@ def test_an_empty_folder_is_filled(family: Path) -> None:
     (family / "out").mkdir()
     merge(family)
     assert (family / "out" / "config.json").exists()
+
+
+def test_the_working_directory_is_filled_like_any_other_folder(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    merge(family)
+    here = family / "new" / "below"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    result = plait.plan(family / "recipe.yml").run(".")
+    assert result.output == "."
+    assert file_bytes(here)["model.safetensors"] == file_bytes(family / "out")["model.safetensors"]
+    with pytest.raises(UsageError, match="is the working directory, or around it, and cannot be replaced from inside"):
+        plait.plan(family / "recipe.yml").run("..", overwrite=True)
+    assert [path.name for path in (family / "new").iterdir()] == ["below"]
+
+
+def test_nothing_stands_beside_a_whole_file_system(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a whole file system; name a folder in it"):
+        folder_beside(Path(tmp_path.anchor))
 
 
 def test_a_file_is_not_a_folder(family: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from merge_support import save_model, write_recipe
 from plait.engine.progress import Part, Progress
+from plait.interrupts import LIVE_LINES
 from plait.views import notebook, progress
 from plait.views.pace import Pace
 from rich.console import Console
@@ -121,6 +122,12 @@ def test_a_terminal_has_stages_bytes_memory_workers_and_time(monkeypatch: pytest
     assert "memory 300 MiB, peak 300 MiB of 400 MiB" in last
     assert "40 of 100 tensors (2 passes 30/90, copied 10/10), " in last
     assert ("1.5 of 2 workers busy" in last) is (width == 80)
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_what_is_said_on_an_interruption_has_more_room_than_the_screen_takes_back(width: int) -> None:
+    console = Console(width=width, force_terminal=True, legacy_windows=False)
+    assert len(console.render_lines(progress.screen(pace_at(30), console))) <= LIVE_LINES
 
 
 def test_a_terminal_without_the_letters_gets_others() -> None:

@@ -71,7 +71,7 @@ def test_in_slices_the_base_is_among_the_sources(method):
         parameters: {{weight: 1, t: 0.5}}
         """
     assert the_mistake(text).startswith(
-        "recipe.yml:5:5: the base model base is not among the sources of this slice, so which of its layers?"
+        "recipe.yml:5:5: the base model base is not among the sources of this slice, so its layers are not known"
     )
 
 

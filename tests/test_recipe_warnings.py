@@ -43,6 +43,29 @@ def test_keys_of_the_format_that_have_no_effect():
     ]
 
 
+@pytest.mark.parametrize(
+    ("density", "says"),
+    [
+        ("1.6", "1.6 is taken for everything"),
+        ("[0.2, 60]", "60 is taken for everything; write 0.6 for 60%"),
+        ("-0.2", "-0.2 is taken for nothing"),
+        ("400", "400 is taken for everything"),
+    ],
+)
+def test_a_share_that_is_none(density, says):
+    text = f"merge_method: ties\nbase_model: a\nmodels: [b]\nparameters: {{weight: 1, density: {density}}}\n"
+    (warning,) = warnings(text)
+    assert warning.startswith("recipe.yml:4:")
+    assert warning.endswith(f"'density' goes from 0 to 1 (share kept); {says}")
+    assert the_mistake(text, strict=True).endswith(says)
+
+
+@pytest.mark.parametrize("density", ["0", "1", "[0, 1]"])
+def test_a_share_of_nothing_or_all_is_one(density):
+    text = f"merge_method: ties\nbase_model: a\nmodels: [b]\nparameters: {{weight: 1, density: {density}}}\n"
+    assert warnings(text) == []
+
+
 def test_a_parameter_that_no_method_knows():
     assert warnings(PASSTHROUGH + "    parameters: {embed_slerp: true}\n") == [
         "recipe.yml:4:18: no method has a parameter 'embed_slerp'; it is ignored"

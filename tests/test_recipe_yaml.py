@@ -34,6 +34,7 @@ def test_a_recipe_that_is_no_mapping(text, says):
         ("models: {a: b\n", (2, 1), ""),
         ("models: a: b\n", (1, 10), "check the indentation, and put text with a colon in it in quotes"),
         ('base_model: "C:\\models"\n', (1, 17), "a backslash in double quotes starts an escape"),
+        ('base_model: "C:\\Users\\me"\n', (1, 18), "a backslash in double quotes starts an escape"),
         ("filter: *\n", (1, 10), 'a value that is a plain * must be in quotes: "*"'),
         ("base_model: @a\n", (1, 13), "put the value in quotes"),
         ("name: 'a\n", (2, 1), ""),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from merge_support import save_model, tensors_of, write_recipe
 from plait.engine.errors import InputError, UsageError
+from plait.reports.reporting import moved_inputs
 from plait.views.report import page as lines_of
 from plait.views.report_page import page as page_of
 from report_support import DARE_TIES, MANIFEST, edit_manifest, make_run
@@ -50,6 +51,22 @@ def test_inputs_are_found_from_the_folder_around_the_output(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert plait.report(out).measured is not None
+
+
+def test_inputs_that_would_not_be_found_are_those_a_report_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    near = make_run(tmp_path)
+    merge = plait.plan(tmp_path / "out.yml")
+    assert moved_inputs(near, merge.folders) == {}
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    far = tmp_path / "a" / "b" / "out"
+    merge.run(far)
+    assert moved_inputs(far, merge.folders) == merge.folders
+    assert plait.report(far, maps=moved_inputs(far, merge.folders)).measured is not None
 
 
 def test_moved_inputs_are_mapped(out: Path, tmp_path: Path) -> None:

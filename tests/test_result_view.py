@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -51,6 +53,17 @@ merged 290 tensors into out/my model
            plait diff models/base 'out/my model'
            plait report 'out/my model' --html report.html"""
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="its shells have no backslash that goes on below")
+def test_inputs_that_a_report_would_not_find_are_mapped_in_a_command_that_can_be_copied() -> None:
+    moved = {"org/a": "/far/" + 80 * "x", "./b c": "/far/b"}
+    lines = [line.plain for line in view.page(replace(RESULT, output="out"), 60, against="models/base", moved=moved)]
+    command = "\n".join(lines[-3:]).replace("\\\n", "")  # as a shell does
+    assert shlex.split(command) == [
+        *("plait", "report", "out", "--html", "report.html"),
+        *("--map", f"org/a={moved['org/a']}", "--map", "./b c=/far/b"),
+    ]
 
 
 def test_warnings_are_folded_into_their_number() -> None:

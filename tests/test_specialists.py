@@ -14,7 +14,7 @@ import yaml
 from plait.api import plan
 from plait.examples.specialists import FOLDER, MODELS, RECIPE
 from plait.examples.specialists.model import decode_greedily, empty_cache, forward, read_llama
-from plait.examples.specialists.score import SKILLS, score_folder
+from plait.examples.specialists.score import SKILLS, one_thread, score_folder
 from plait.examples.specialists.tasks import (
     CORPORA,
     PAD_ID,
@@ -88,6 +88,14 @@ def test_a_merge_scores_what_the_readme_says(tmp_path) -> None:
     plan(RECIPE, workers=1).run(tmp_path / "merged")
     scores = score_folder(tmp_path / "merged")
     assert scores == pytest.approx({skill: readme_scores()["merged"][skill] for skill in SKILLS}, abs=0.02)
+
+
+def test_scoring_leaves_the_number_of_threads_as_it_was() -> None:
+    before = torch.get_num_threads()
+    seen = []
+    with one_thread():
+        seen.append(torch.get_num_threads())
+    assert (seen, torch.get_num_threads()) == ([1], before)
 
 
 def test_the_readme_shows_what_the_family_is_for() -> None:

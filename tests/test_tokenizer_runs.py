@@ -169,6 +169,13 @@ def test_vocabularies_that_differ_name_the_two_lines_to_add(family: Path, say: C
     assert peak_bytes(measured) <= json.loads(measured.stdout)["predicted_peak_bytes"]
 
 
+@pytest.mark.parametrize(("written", "meant"), [("unoin", "union"), ("bsae", "base")])
+def test_a_slip_in_whose_vocabulary_is_meant_is_told_from_a_model(family: Path, written: str, meant: str) -> None:
+    text = RECIPE.format(block="{}").replace("tokenizer: {}", f"tokenizer_source: {written}")
+    with pytest.raises(InputError, match=rf"model {written}: not found .*; did you mean tokenizer_source: {meant}\?$"):
+        plait.plan(write_recipe(family / "slip.yml", text))
+
+
 def test_a_dry_run_shows_whose_rows_are_gathered(family: Path, say: Callable[..., Said]) -> None:
     recipe = write_recipe(family / "recipe.yml", RECIPE.format(block="{source: union}"))
     found = say("run", recipe, "--dry-run", "--tensor", EMBEDDING)

@@ -35,7 +35,6 @@ def test_the_page_holds_the_facts_of_the_plan(planned) -> None:
         plan.bytes_written,
         plan.predicted_peak_bytes,
         plan.budget_bytes,
-        plan.minimum_bytes,
         plan.arena_bytes,
         merge.disk_needed_bytes,
         FREE_BYTES,
@@ -68,6 +67,25 @@ def test_warnings_and_unused_tensors_are_on_the_page(planned) -> None:
     assert "warning: " in text
     assert "'whatever'" in text
     assert "tensors are not used: " in text
+
+
+def test_a_model_of_which_nothing_is_used_is_told_with_the_reason(planned) -> None:
+    plain = """
+        merge_method: linear
+        base_model: BASE
+        models: [{model: FT1, parameters: {weight: 1}}, {model: FT2, parameters: {weight: 0}}]
+        """
+    base, scaled_away = planned(plain).warnings
+    assert base.endswith("base: linear takes nothing of the base model but config and tokenizer")
+    assert scaled_away.endswith("ft2: nothing of this model is in the result: a weight, a scale or a density is 0")
+
+
+def test_a_bound_is_never_said_to_be_less_than_what_it_bounds(planned) -> None:
+    merge = planned(DARE)
+    assert merge.plan.minimum_bytes > merge.plan.predicted_peak_bytes  # the least that is promised has a margin
+    enough = merge.plan.minimum_bytes >> 20
+    assert f"; --memory {enough}MiB is enough" in page(merge)
+    assert merge.plan.minimum_bytes == enough << 20  # as it can be copied
 
 
 # -------------------------------------------------------------------------------------------------------- folding

@@ -20,9 +20,9 @@ _MOST_LISTED = 25
 def page(report: DiffReport) -> Iterator[str]:
     """The page's lines; of a model with many tensors they are not held all at once."""
     a, b = shown(report.a), shown(report.b)
-    yield from head(f"{report.b} beside {report.a} – plait diff", "figures.css", "diff.css")
+    yield from head(f"{report.a} (A) and {report.b} (B) – plait diff", "figures.css", "diff.css")
     yield "<body>"
-    yield f"<header><h1><span>{b}</span> beside <span>{a}</span></h1>{THEME_BUTTON}"
+    yield f"<header><h1><span>{a}</span> (A) and <span>{b}</span> (B)</h1>{THEME_BUTTON}"
     yield "<p>A is the reference. Relative L2 is ‖A-B‖ / ‖A‖; changed is the share of elements that differ.</p>"
     yield "</header>"
     yield "<main>"

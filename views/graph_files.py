@@ -33,7 +33,11 @@ def write_graph(merge: MergePlan, path: Path, *, expand: bool = False, tensor: s
     Raises UsageError where that is more than such a file can show, OutputError where it cannot be written, and KeyError
     for a tensor that the merge does not write.
     """
-    write_page(path, _WRITERS[path.suffix.lower()](draft(merge, tensor), expand))
+    try:
+        lines = _WRITERS[path.suffix.lower()](draft(merge, tensor), expand)
+    except UsageError as error:  # of several files, this one
+        raise UsageError(f"{path}: {error}") from None
+    write_page(path, lines)
 
 
 def _json(made: Draft, expand: bool) -> Iterator[str]:

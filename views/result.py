@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,14 +12,14 @@ from rich.text import Text
 
 from ..engine.units import format_bytes, format_seconds
 from .console import messages, output, print_lines, warn, width_of
-from .layout import clean, count, facts, wrap
+from .layout import GAP, clean, count, facts, wrap
 from .profile import as_json as profile_as_json
 from .profile import page as profile_page
 from .verify import as_json as report_as_json
 from .verify import page as report_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..merge import MergePlan, MergeResult
 
@@ -57,48 +58,73 @@ def as_json(result: MergeResult) -> dict[str, object]:
     return fields | ({"verification": report_as_json(result.verification)} if result.verification else {})
 
 
-def show(result: MergeResult, *, against: str | None = None, verbose: bool = False) -> None:
-    """Say what was done, and how to compare it with ``against``, a model folder."""
+def show(
+    result: MergeResult,
+    *,
+    against: str | None = None,
+    moved: Mapping[str, str] | None = None,
+    verbose: bool = False,
+) -> None:
+    """Say what was done, and how to compare it with ``against``, a model folder.
+
+    ``moved`` are the inputs that a report does not find by itself: reference to folder.
+    """
     console = output()
     width = width_of(console)
-    print_lines(console, page(result, width, against=against))
+    print_lines(console, page(result, width, against=against, moved=moved))
     if result.verification is not None:
         print_lines(console, report_page(result.verification, width, verbose=verbose))
     if result.profile is not None:
         print_lines(console, profile_page(result.profile, width, verbose=verbose))
 
 
-def page(result: MergeResult, width: int | None, *, against: str | None = None) -> Iterator[Text]:
+def page(
+    result: MergeResult,
+    width: int | None,
+    *,
+    against: str | None = None,
+    moved: Mapping[str, str] | None = None,
+) -> Iterator[Text]:
     """What was read and written, what it took beside what was predicted, and what to do with it."""
     tensors, out = count(result.tensors, "tensor"), clean(result.output)
     went_on = ", going on with an interrupted run" if result.resumed else ""
     yield Text.assemble(("merged", "bold green"), f" {tensors} into {out}{went_on}")
     shards = count(len(result.shards), "shard")
     passes = f"at most {count(result.passes, 'pass', 'passes')} over a tensor"
-    yield from facts(
-        [
-            ("read", f"{format_bytes(result.bytes_read)}, {passes}"),
-            ("written", f"{format_bytes(result.bytes_written)}, {shards}"),
-            ("time", _time(result)),
-            ("memory", _beside(result.measured_peak_bytes, result.predicted_peak_bytes, "at peak", format_bytes)),
-            ("seed", str(result.seed)),
-            ("device", _device(result)),
-            *([("warnings", f"{len(result.warnings)}, printed above")] if result.warnings else []),
-            ("card", f"{result.output}/README.md"),
-            ("record", f"{result.output}/plait-manifest.json"),
-            *_next(result, against),
-        ],
-        width,
-    )
+    commands, places = _next(result, against, moved or {})
+    pairs = [
+        ("read", f"{format_bytes(result.bytes_read)}, {passes}"),
+        ("written", f"{format_bytes(result.bytes_written)}, {shards}"),
+        ("time", _time(result)),
+        ("memory", _beside(result.measured_peak_bytes, result.predicted_peak_bytes, "at peak", format_bytes)),
+        ("seed", str(result.seed)),
+        ("device", _device(result)),
+        *([("warnings", f"{len(result.warnings)}, printed above")] if result.warnings else []),
+        ("card", f"{result.output}/README.md"),
+        ("record", f"{result.output}/plait-manifest.json"),
+        *(("" if index else "next", command) for index, command in enumerate(commands)),
+    ]
+    yield from facts(pairs, width)
+    # Not broken where a line ends: that would end the command.
+    indent = " " * (2 + max(len(name) for name, _ in pairs) + GAP)
+    yield from (Text(f"{indent}  {place}") for place in places)
 
 
-def _next(result: MergeResult, against: str | None) -> list[tuple[str, str]]:
-    """What one may want to do now; a name that a shell would take apart is quoted."""
+def _next(result: MergeResult, against: str | None, moved: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """What one may want to do now, to be copied; and what the last command goes on with, a line each.
+
+    A name that a shell would take apart is quoted.
+    """
     out = shlex.quote(result.output)
     verify = [f"plait verify {out}"] if result.verification is None else []
     diff = [f"plait diff {shlex.quote(_from_here(against))} {out}"] if against is not None else []
     report = f"plait report {out} --html report.html"
-    return [("" if index else "next", command) for index, command in enumerate([*verify, *diff, report])]
+    maps = [f"--map {shlex.quote(f'{ref}={_from_here(folder)}')}" for ref, folder in moved.items()]
+    if os.name == "nt":  # no shell there takes a backslash for "goes on below"
+        report, maps = " ".join([report, *maps]), []
+    *before, last = [report, *maps]
+    report, *places = [*(f"{part} \\" for part in before), last]
+    return [*verify, *diff, report], places
 
 
 def _from_here(path: str) -> str:

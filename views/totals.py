@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ..engine.units import format_bytes, format_count, format_seconds
+from ..engine.units import MIB, format_bytes, format_count, format_seconds
 from .layout import GAP, Row, beside, clean, count, facts, table
 from .memory_chart import memory_chart
 from .model_differences import differences, dtypes
@@ -83,7 +83,7 @@ def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose
         (
             "memory",
             f"peak {format_bytes(parts.predicted_peak_bytes)}{reached} of {format_bytes(parts.budget_bytes)} allowed; "
-            f"the least that works is {format_bytes(parts.minimum_bytes)}{each}",
+            f"--memory {parts.minimum_bytes // MIB}MiB is enough{each}",
         ),
     ]
     yield from facts(pairs, width, style="bold", indent=0)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     Sparsify = Callable[[Node, ModelInput], Node]
 
 _WEIGHT = Param("weight", "float", "model", "factor of this model's task vector", required=True)
-_DENSITY = Param("density", "float", "model", "share of the task vector that is kept", default=1.0, example=0.5)
+_DENSITY = Param(
+    "density", "float", "model", "share of the task vector that is kept", default=1.0, is_share=True, example=0.5
+)
 _INT8_MASK = Param("int8_mask", "bool", "tensor", "accepted, no effect", default=False)
 _RESCALE = ("true", "false", "l1", "density")
 

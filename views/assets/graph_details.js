@@ -99,7 +99,7 @@ class Details {
         ["disk needed", this.size(totals.disk_needed_bytes)],
         ["predicted peak", this.size(totals.predicted_peak_bytes)],
         ["bound", this.size(totals.budget_bytes)],
-        ["least that works", this.size(totals.minimum_memory_bytes)],
+        ["least bound", this.size(totals.minimum_memory_bytes)],
         ["reserved", this.size(totals.reserved_bytes)],
         ["arenas", `${counted(totals.workers, "worker")} × ${formatBytes(totals.arena_bytes)}`],
         totals.state_bytes ? ["states", this.size(totals.state_bytes)] : null,

@@ -53,6 +53,15 @@ class Device:
             return self
         return replace(self, free_bytes=min(self.free_bytes, limit_bytes))
 
+    def part(self, processes: int) -> Device:
+        """What one of several processes has of it: as much of its memory and of its speed as any other."""
+        return replace(
+            self,
+            free_bytes=self.free_bytes // processes,
+            link_bytes_per_second=self.link_bytes_per_second / processes,
+            kernel_bytes_per_second=self.kernel_bytes_per_second / processes,
+        )
+
 
 def pretended(
     name: str = "pretended:0", free_bytes: int = GIB, *, shared_with_host: bool = False, float64: bool = True
@@ -94,7 +103,7 @@ def devices_there(processes: int = 1) -> tuple[Device, ...]:
     state = PartialState()
     if state.num_processes > 1:
         return share_of(found, state.local_process_index, processes if processes > 1 else state.num_processes)
-    return tuple(replace(each, free_bytes=each.free_bytes // processes) for each in found)
+    return tuple(each.part(processes) for each in found)
 
 
 def _described(kind: Kind, key: int | str, free_bytes: int) -> Device:
@@ -113,7 +122,7 @@ def share_of(devices: Sequence[Device], process: int, processes: int) -> tuple[D
     """What one of several processes on this machine uses: devices of its own, or a part of one.
 
     ``process`` counts from 0. Where there are fewer devices than processes, some have one together, and each a part
-    of its memory.
+    of its memory and of its speed.
     """
     if processes <= 1 or not devices:
         return tuple(devices)
@@ -121,7 +130,7 @@ def share_of(devices: Sequence[Device], process: int, processes: int) -> tuple[D
         return tuple(devices[process::processes])
     mine = process % len(devices)
     together = len(range(mine, processes, len(devices)))
-    return (replace(devices[mine], free_bytes=devices[mine].free_bytes // together),)
+    return (devices[mine].part(together),)
 
 
 def chosen(name: str, there: Sequence[Device]) -> tuple[Device, ...]:

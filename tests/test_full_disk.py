@@ -22,7 +22,8 @@ from pathlib import Path
 from merge_support import file_bytes
 from resume_support import start
 inputs, mount = map(Path, sys.argv[1:3])
-overwrite = sys.argv[3:]
+options = sys.argv[3:]
+overwrite = "--overwrite" in options
 def size(options):
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", mount], check=True)
 size("size=8m")
@@ -33,7 +34,7 @@ if overwrite:
     assert first.wait(60) == 0, first.communicate()
 before = file_bytes(mount / "out") if overwrite else {}
 work = mount / ("out.plait-new" if overwrite else "out")
-run = start(mount, *overwrite)
+run = start(mount, *options)
 while run.poll() is None and not list(work.glob("*.partial")):
     time.sleep(0.002)
 with (mount / "ballast").open("wb", buffering=0) as ballast:
@@ -46,7 +47,7 @@ _, said = run.communicate(timeout=60)
 report = {"code": run.returncode, "said": said, "full": full, "left": sorted(path.name for path in work.iterdir())}
 report["old"] = not overwrite or file_bytes(mount / "out") == before
 size("remount,size=24m")
-again = start(mount, *overwrite, "--resume")
+again = start(mount, *(["--overwrite"] if overwrite else []), "--resume")
 _, report["said_again"] = again.communicate(timeout=60)
 report["code_again"] = again.returncode
 for path in (mount / "out").iterdir():
@@ -88,7 +89,7 @@ def mounts_are_refused(folder: Path) -> str | None:
     return f"no file system may be mounted here: {tried.stderr.strip()}" if tried.returncode else None
 
 
-@pytest.mark.parametrize("options", [(), ("--overwrite",)], ids=["new", "overwrite"])
+@pytest.mark.parametrize("options", [(), ("--overwrite",), ("--processes", "2")], ids=["new", "overwrite", "processes"])
 def test_a_disk_that_fills_up_ends_the_run_and_it_goes_on_when_there_is_room(
     tmp_path: Path, options: Sequence[str]
 ) -> None:

@@ -89,7 +89,14 @@ def mounts_are_refused(folder: Path) -> str | None:
     return f"no file system may be mounted here: {tried.stderr.strip()}" if tried.returncode else None
 
 
-@pytest.mark.parametrize("options", [(), ("--overwrite",), ("--processes", "2")], ids=["new", "overwrite", "processes"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="new"),
+        pytest.param(("--overwrite",), id="overwrite"),
+        pytest.param(("--processes", "2"), id="processes", marks=pytest.mark.slow),
+    ],
+)
 def test_a_disk_that_fills_up_ends_the_run_and_it_goes_on_when_there_is_room(
     tmp_path: Path, options: Sequence[str]
 ) -> None:

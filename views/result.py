@@ -84,7 +84,7 @@ def page(result: MergeResult, width: int | None, *, against: str | None = None) 
             ("read", f"{format_bytes(result.bytes_read)}, {passes}"),
             ("written", f"{format_bytes(result.bytes_written)}, {shards}"),
             ("time", _time(result)),
-            ("memory", _beside(result.measured_peak_bytes, result.predicted_peak_bytes, "at peak", format_bytes)),
+            ("memory", _memory(result)),
             ("seed", str(result.seed)),
             ("device", _device(result)),
             *(("", line) for line in _devices(result)),
@@ -118,9 +118,14 @@ def _device(result: MergeResult) -> str:
     return f"{result.device}, {count(result.workers, 'worker')}{processes}"
 
 
+def _memory(result: MergeResult) -> str:
+    of_each = ", of the machine that took most" if _machines(result) > 1 else ""
+    return _beside(result.measured_peak_bytes, result.predicted_peak_bytes, "at peak", format_bytes) + of_each
+
+
 def _devices(result: MergeResult) -> Iterator[str]:
     """What was taken of each device's memory."""
-    several = len({each.get("machine") for each in result.devices}) > 1
+    several = _machines(result) > 1
     for each in result.devices:
         where = f" of machine {each['machine']}" if several else ""
         yield f"{each['name']}{where} {_peak(each)}"
@@ -131,13 +136,17 @@ def _processes(result: MergeResult) -> Iterator[str]:
     shown: Sequence[Mapping[str, Any]] = result.processes
     if len(shown) > _MOST_PROCESSES:
         shown = (max(shown, key=lambda each: float(each["seconds"])),)
-    elsewhere = len({each["host"] for each in result.processes}) > 1
+    several = _machines(result) > 1
     for each in shown:
-        where = f" on {each['host']}" if elsewhere else ""
+        where = f" on {each['host']}" if several else ""
         shards = count(len(each["shards"]), "shard")
         yield f"{each['process']}{where}: {shards} in {format_seconds(each['seconds'])}, {_peak(each)}"
     if len(shown) < len(result.processes):
         yield f"took longest of {len(result.processes)}; the others are in the record"
+
+
+def _machines(result: MergeResult) -> int:
+    return len({each["machine"] for each in result.processes})
 
 
 def _peak(facts: Mapping[str, Any]) -> str:

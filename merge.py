@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .engine.compile import Compiled, names_by_model
 from .engine.errors import InputError
 from .engine.mapping import donor_of
-from .engine.time_model import predicted_seconds, program_seconds
+from .engine.time_model import program_seconds, shared_seconds
 from .engine.units import format_bytes, format_seconds
 from .graphs import write_graph
 from .loaders.card import CardFacts
@@ -69,12 +69,12 @@ class MergePlan:
     @cached_property
     def parts(self) -> Parts:
         """The plan as the parts of its processes."""
-        return Parts(self.plan, self.shards, self.processes)
+        return Parts(self.plan, self.shards, self.processes, self.processes_here)
 
     @cached_property
     def predicted_seconds(self) -> float:
         """About how long a run takes, by what a machine is taken to do in a second; see engine.time_model."""
-        return predicted_seconds(self.plan, self.rates)
+        return shared_seconds(self.parts.plans, self.rates, together=self.processes_here)
 
     @cached_property
     def program_seconds(self) -> Mapping[Program, float]:
@@ -132,25 +132,47 @@ class MergePlan:
             for shard in self.shards
         )
 
-    def report(self) -> dict[str, object]:
-        """The plan as one JSON object."""
-        plan = self.plan
-        counts: Counter[str] = Counter()
-        for island in plan.graph.islands:
-            counts.update(node.op.name for node in island.program.nodes)
-        unused = names_by_model(plan.graph.unused, self.models.values())
+    @property
+    def devices(self) -> tuple[dict[str, object], ...]:
+        """The devices that compute, each with the predicted peak of its memory.
+
+        Processes that this one will start have the same ones, and their peaks are added up; those that a launcher
+        started choose for themselves, and are not counted.
+        """
+        return self.plan.placement.peaks(processes=self.processes_alike)
+
+    @property
+    def processes_alike(self) -> int:
+        """How many processes have the devices that this one has."""
+        return 1 if self.options.get("processes_here") is not None else self.parts.here
+
+    def totals(self) -> dict[str, object]:
+        """What the merge reads, writes and takes, as every account of the plan has it."""
         return {
             "tensors": self.tensors,
-            "ops": dict(sorted(counts.items())),
-            "passes": plan.passes,
+            "passes": self.plan.passes,
             "bytes_read": self.parts.bytes_read,
-            "bytes_written": plan.bytes_written,
+            "bytes_written": self.plan.bytes_written,
             "disk_needed_bytes": self.disk_needed_bytes,
             "predicted_peak_bytes": self.parts.predicted_peak_bytes,
             "minimum_memory_bytes": self.parts.minimum_bytes,
             "reserved_bytes": self.parts.reserved_bytes,
-            **plan.placement.report(),
             "predicted_seconds": round(self.predicted_seconds, 3),
+        }
+
+    def report(self) -> dict[str, object]:
+        """The plan as one JSON object."""
+        placement, processes = self.plan.placement, self.parts.planned()
+        counts: Counter[str] = Counter()
+        for island in self.plan.graph.islands:
+            counts.update(node.op.name for node in island.program.nodes)
+        unused = names_by_model(self.plan.graph.unused, self.models.values())
+        return self.totals() | {
+            "ops": dict(sorted(counts.items())),
+            "device": placement.name,
+            "devices": list(self.devices),
+            "placement": list(placement.reasons),
+            **({"processes": processes} if processes else {}),
             "shards": list(self.shard_facts),
             "models": [
                 {
@@ -168,14 +190,15 @@ class MergePlan:
     def summary(self) -> str:
         """What the run would do, as text."""
         plan, parts = self.plan, self.parts
-        processes = f"{len(parts.shares)} processes, each with " if len(parts.shares) > 1 else ""
+        processes = f"{parts.words}, each with " if parts.words else ""
         shards = "1 shard" if len(self.shards) == 1 else f"{len(self.shards)} shards"
         return "\n".join(
             [
                 f"{self.method.name}: {self.tensors} tensors in {shards}, "
                 f"{plan.passes} {'pass' if plan.passes == 1 else 'passes'}",
                 f"read {format_bytes(parts.bytes_read)}, write {format_bytes(plan.bytes_written)}",
-                f"peak memory {format_bytes(parts.predicted_peak_bytes)} with {processes}{plan.workers} workers "
+                f"peak memory {format_bytes(parts.predicted_peak_bytes)}{parts.of_each} with "
+                f"{processes}{plan.workers} workers "
                 f"(at least {format_bytes(parts.minimum_bytes)}), about {format_seconds(self.predicted_seconds)}",
                 *self.warnings,
             ]

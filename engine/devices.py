@@ -7,6 +7,7 @@ at hand has no support for any device, so a machine without one pays nothing.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -53,6 +54,15 @@ class Device:
             return self
         return replace(self, free_bytes=min(self.free_bytes, limit_bytes))
 
+    def part(self, processes: int) -> Device:
+        """What one of several processes has of it: as much of its memory and of its speed as any other."""
+        return replace(
+            self,
+            free_bytes=self.free_bytes // processes,
+            link_bytes_per_second=self.link_bytes_per_second / processes,
+            kernel_bytes_per_second=self.kernel_bytes_per_second / processes,
+        )
+
 
 def pretended(
     name: str = "pretended:0", free_bytes: int = GIB, *, shared_with_host: bool = False, float64: bool = True
@@ -75,11 +85,11 @@ def _xpu_there() -> bool:
     return hasattr(torch, "xpu") and torch.xpu.is_available()
 
 
-def devices_there(processes: int = 1) -> tuple[Device, ...]:
+def devices_there(processes: int = 1, limit_bytes: int | None = None) -> tuple[Device, ...]:
     """The devices of this machine that this process may use, with what accelerate says is free on them.
 
     ``processes`` are on this machine together: each has devices of its own where a launcher has numbered them, else
-    its part of the memory of all.
+    its part of all. They take no more than the limit of a device's memory, together.
     """
     kinds = kinds_there()
     if not kinds:
@@ -89,12 +99,19 @@ def devices_there(processes: int = 1) -> tuple[Device, ...]:
     from accelerate.utils import get_max_memory
 
     memory = get_max_memory()
-    found = tuple(_described(kinds[0], key, int(memory[key])) for key in memory if key != "cpu")
+    described = (_described(kinds[0], key, int(memory[key])) for key in memory if key != "cpu")
+    found = tuple(each.bounded(limit_bytes) for each in described)
     # Whoever was launched with others has met them before; alone nobody waits for any.
     state = PartialState()
     if state.num_processes > 1:
-        return share_of(found, state.local_process_index, processes if processes > 1 else state.num_processes)
-    return tuple(replace(each, free_bytes=each.free_bytes // processes) for each in found)
+        together = processes if processes > 1 else launched_here(state.num_processes)
+        return share_of(found, state.local_process_index, together)
+    return tuple(each.part(processes) for each in found)
+
+
+def launched_here(processes: int) -> int:
+    """How many of the processes that a launcher started are on this machine: as it says, else all."""
+    return max(int(os.environ.get("LOCAL_WORLD_SIZE") or processes), 1)
 
 
 def _described(kind: Kind, key: int | str, free_bytes: int) -> Device:
@@ -113,7 +130,7 @@ def share_of(devices: Sequence[Device], process: int, processes: int) -> tuple[D
     """What one of several processes on this machine uses: devices of its own, or a part of one.
 
     ``process`` counts from 0. Where there are fewer devices than processes, some have one together, and each a part
-    of its memory.
+    of its memory and of its speed.
     """
     if processes <= 1 or not devices:
         return tuple(devices)
@@ -121,7 +138,7 @@ def share_of(devices: Sequence[Device], process: int, processes: int) -> tuple[D
         return tuple(devices[process::processes])
     mine = process % len(devices)
     together = len(range(mine, processes, len(devices)))
-    return (replace(devices[mine], free_bytes=devices[mine].free_bytes // together),)
+    return (devices[mine].part(together),)
 
 
 def chosen(name: str, there: Sequence[Device]) -> tuple[Device, ...]:
@@ -139,12 +156,13 @@ def chosen(name: str, there: Sequence[Device]) -> tuple[Device, ...]:
 
 
 def wanted(name: str | Device, limit_bytes: int | None = None, *, processes: int = 1) -> tuple[Device, ...]:
-    """The devices that an option names, each bounded; a description stands for itself.
+    """The devices that an option names, each bounded; a description stands for what this process has.
 
-    ``processes`` of this machine want the same. Raises UsageError where there is no such device.
+    ``processes`` of this machine want the same, and keep to the bound together. Raises UsageError where there is no
+    such device.
     """
     if isinstance(name, Device):
         return (name.bounded(limit_bytes),)
     if name == "cpu":
         return ()
-    return tuple(each.bounded(limit_bytes) for each in chosen(name, devices_there(processes)))
+    return chosen(name, devices_there(processes, limit_bytes))

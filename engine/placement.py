@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .devices import Device
     from .graph import Program
@@ -42,14 +42,16 @@ class Placement:
 
     ``devices`` are those that are used; ``passes`` has for each program what runs there, None for a pass that stays on
     the host; ``homes`` has for a tensor's position the index of its device, and nothing for one that stays. Of
-    ``peaks_bytes`` the predicted peak of each device. ``reasons`` say in a line each why a device is used or not;
-    ``seconds`` are an estimate, ``host_seconds`` the same without any device.
+    ``peaks_bytes`` the predicted peak of each device. ``busy_seconds`` has for a program how long each device computes
+    for a tensor. ``reasons`` say in a line each why a device is used or not; ``seconds`` are an estimate for all
+    tensors, ``host_seconds`` the same without any device.
     """
 
     devices: tuple[Device, ...] = ()
     passes: Mapping[Program, tuple[DevicePass | None, ...]] = field(default_factory=dict)
     homes: Mapping[int, int] = field(default_factory=dict)
     peaks_bytes: tuple[int, ...] = ()
+    busy_seconds: Mapping[Program, Sequence[float]] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     seconds: float = 0.0
     host_seconds: float = 0.0
@@ -59,15 +61,16 @@ class Placement:
         """The devices that compute, as an option names one."""
         return ", ".join(device.name for device in self.devices) or "cpu"
 
-    def report(self) -> dict[str, object]:
-        """What a plan says of its devices, for JSON."""
-        return {"device": self.name, "devices": list(self.peaks()), "placement": list(self.reasons)}
+    def peaks(
+        self, measured_bytes: Mapping[str, int] | None = None, *, processes: int = 1
+    ) -> tuple[dict[str, object], ...]:
+        """The predicted peak of each device, with what was measured by name once the run is over.
 
-    def peaks(self, measured_bytes: Mapping[str, int] | None = None) -> tuple[dict[str, object], ...]:
-        """The predicted peak of each device, with what was measured by name once the run is over."""
+        So many ``processes`` each take that of the same devices.
+        """
         found = []
         for device, peak_bytes in zip(self.devices, self.peaks_bytes, strict=True):
-            facts: dict[str, object] = {"name": device.name, "predicted_peak_bytes": peak_bytes}
+            facts: dict[str, object] = {"name": device.name, "predicted_peak_bytes": processes * peak_bytes}
             if measured_bytes is not None:
                 facts["measured_peak_bytes"] = measured_bytes.get(device.name, 0)
             found.append(facts)

@@ -16,6 +16,7 @@ import torch
 
 from .memory import lay_out, lay_out_staging
 from .placement import LANES, SMALLEST_TILE_ELEMENTS, DevicePass, Placement
+from .time_model import tensors_seconds
 from .units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class _Trial:
         ]
         self.capable = False
         self.passes = {program: self._place(program, asked=asked) for program in situation.programs}
+        self.busy_seconds = {program: self._busy_there(program) for program in self.passes}
         self.homes, self.seconds = self._share_out()
 
     @property
@@ -108,7 +110,8 @@ class _Trial:
             fitting = self._fit(current) if self._runs_here(plan, current) else None
             if fitting is not None and not asked:
                 host = self._situation.times[program][index]
-                ends = max(self._moving(program, index), 1 / sum(1 / busy for busy in self._busy(current)))
+                moving = host.moving(self._situation.workers)
+                ends = max(moving, 1 / sum(1 / busy for busy in self._busy(current)))
                 fitting = fitting if ends < host.spread(self._situation.workers) else None
             found.append(fitting)
         return tuple(found)
@@ -132,12 +135,6 @@ class _Trial:
             wanted_elements = min(wanted_elements, tile_elements) // 2
         return None
 
-    def _moving(self, program: Program, index: int) -> float:
-        """Seconds that the workers take for a pass on a device: they read and write."""
-        time = self._situation.times[program][index]
-        shared = (time.reading_seconds + time.writing_seconds) / self._situation.workers
-        return max(time.reading_seconds, time.writing_seconds, shared)
-
     def _busy(self, current: Pass) -> list[float]:
         """Seconds that a pass over one tensor takes each device, its memory's way to the host among them."""
         outs = [source for node in current.targets for source in node.inputs]
@@ -154,34 +151,28 @@ class _Trial:
             for device in self.devices
         ]
 
+    def _busy_there(self, program: Program) -> list[float]:
+        """Seconds that each device computes for a tensor of a program; none where it has no pass there."""
+        currents = self._situation.programs[program].passes
+        there = [current for current, placed in zip(currents, self.passes[program], strict=True) if placed is not None]
+        return [sum(each) for each in zip(*map(self._busy, there), strict=True)]
+
     def _share_out(self) -> tuple[dict[int, int], float]:
         """The device of each tensor that has passes there, the next free one for each, and the seconds of it all."""
-        situation, workers = self._situation, self._situation.workers
-        at_home: dict[Program, float] = {}
-        moving: dict[Program, float] = {}
-        busy: dict[Program, list[float]] = {}
-        for program, passes in self.passes.items():
-            currents = situation.programs[program].passes
-            at_home[program] = sum(
-                situation.times[program][index].spread(workers)
-                for index, (current, placed) in enumerate(zip(currents, passes, strict=True))
-                if placed is None and not current.optional
-            )
-            there = [index for index, placed in enumerate(passes) if placed is not None]
-            moving[program] = sum(self._moving(program, index) for index in there)
-            busy[program] = [sum(each) for each in zip(*(self._busy(currents[index]) for index in there), strict=True)]
+        situation = self._situation
         homes: dict[int, int] = {}
         loads = [0.0] * len(self.devices)
         for position in situation.sequence:
-            program = situation.islands[position].program
-            if busy[program]:
-                ends = [load + more for load, more in zip(loads, busy[program], strict=True)]
+            busy_seconds = self.busy_seconds[situation.islands[position].program]
+            if busy_seconds:
+                ends = [load + more for load, more in zip(loads, busy_seconds, strict=True)]
                 home = homes[position] = ends.index(min(ends))
                 loads[home] = ends[home]
-        counts = Counter(island.program for island in situation.islands)
-        on_host = sum(at_home[program] * count for program, count in counts.items())
-        moved = sum(moving[program] * count for program, count in counts.items())
-        return homes, on_host + max(moved, *loads, 0.0)
+        counts = Counter(situation.islands[position].program for position in situation.sequence)
+        seconds = tensors_seconds(
+            situation.programs, situation.times, counts, situation.workers, placed=self.passes, device_seconds=loads
+        )
+        return homes, seconds
 
     def placement(self, reasons: tuple[str, ...], host_seconds: float) -> Placement:
         """What comes of it."""
@@ -189,7 +180,9 @@ class _Trial:
         arena_bytes = max((each.arena.size_bytes for each in placed), default=0)
         peaks = tuple(self.lanes(index) * arena_bytes for index in range(len(self.devices)))
         passes = self.passes if self.devices else {}
-        return Placement(self.devices, passes, self.homes, peaks, reasons, self.seconds, host_seconds)
+        return Placement(
+            self.devices, passes, self.homes, peaks, self.busy_seconds, reasons, self.seconds, host_seconds
+        )
 
 
 def device_capable(current: Pass) -> bool:

@@ -71,16 +71,20 @@ def part_of(plan: Plan, shards: Collection[int], header_bytes: int) -> Plan:
     Tensors keep their positions in the graph. One that is written elsewhere, too, goes to these shards alone.
     """
     assert not plan.graph.feeds, "a process does not wait for what another one makes"
-    islands, mine = list(plan.graph.islands), set()
-    for position, island in enumerate(islands):
+    mine, elsewhere_too = set(), {}
+    for position, island in enumerate(plan.graph.islands):
         outputs = tuple(name for name in island.outputs if plan.places[name].shard in shards)
         if outputs:
             mine.add(position)
             if len(outputs) < len(island.outputs):
-                islands[position] = replace(island, outputs=outputs)
+                elsewhere_too[position] = replace(island, outputs=outputs)
+    graph = plan.graph
+    if elsewhere_too:  # else all parts have the one graph
+        islands = (elsewhere_too.get(position, island) for position, island in enumerate(graph.islands))
+        graph = replace(graph, islands=tuple(islands))
     return replace(
         plan,
-        graph=replace(plan.graph, islands=tuple(islands)),
+        graph=graph,
         sequence=tuple(position for position in plan.sequence if position in mine),
         header_bytes=header_bytes,
     )

@@ -9,6 +9,7 @@ beside another holds on any machine, seconds hold as far as its `Rates` do. A ru
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,10 @@ from .panels import lines_of
 from .rates import RATES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .graph import Node, Program
+    from .placement import DevicePass
     from .plan import Plan, ProgramPlan
     from .rates import Rates
     from .tiling import Pass
@@ -44,6 +46,11 @@ class PassTime:
     def spread(self, workers: int) -> float:
         """Seconds of a run that has so many workers: they share the work, and wait for the same disk."""
         shared = (self.tiles_seconds + self.concluding_seconds) / workers
+        return max(shared, self.reading_seconds, self.writing_seconds)
+
+    def moving(self, workers: int) -> float:
+        """The same where a device computes: the workers read and write."""
+        shared = (self.reading_seconds + self.writing_seconds) / workers
         return max(shared, self.reading_seconds, self.writing_seconds)
 
 
@@ -114,14 +121,75 @@ def program_seconds(plan: Plan, rates: Rates = RATES) -> Mapping[Program, float]
     return {program: sum(passes) for program, passes in pass_seconds(plan, rates).items()}
 
 
+def tensors_seconds(
+    programs: Mapping[Program, ProgramPlan],
+    times: Mapping[Program, Sequence[PassTime]],
+    counts: Mapping[Program, int],
+    workers: int,
+    *,
+    placed: Mapping[Program, Sequence[DevicePass | None]],
+    device_seconds: Iterable[float] = (),
+) -> float:
+    """Seconds that so many workers take for so many tensors of each program.
+
+    Passes that are ``placed`` on devices are only read and written for; the devices are at work meanwhile, each for its
+    ``device_seconds``.
+    """
+    on_host = moving = 0.0
+    for program, count in counts.items():
+        there = placed.get(program) or (None,) * len(programs[program].passes)
+        for current, time, device in zip(programs[program].passes, times[program], there, strict=True):
+            if current.optional:
+                continue
+            if device is None:
+                on_host += count * time.spread(workers)
+            else:
+                moving += count * time.moving(workers)
+    return on_host + max((moving, *device_seconds))
+
+
 def predicted_seconds(plan: Plan, rates: Rates = RATES) -> float:
     """Seconds of the whole run, from its start to the finished folder."""
-    placed = bool(plan.placement.devices)
-    by_program = {} if placed else program_seconds(plan, rates)
-    seconds = rates.start_seconds + (plan.placement.seconds if placed else 0.0)
-    for island in plan.graph.islands:
-        seconds += 0.0 if placed else by_program[island.program]
-        # Under a second name a tensor is only written once more.
-        copies = len(island.outputs) - 1
-        seconds += copies * island.spec.size_bytes / rates.write_bytes
-    return seconds
+    return shared_seconds([plan], rates)
+
+
+def shared_seconds(parts: Sequence[Plan], rates: Rates = RATES, *, together: int = 1) -> float:
+    """Seconds of a run that several processes share; ``together`` are on each machine, in the order of ``parts``.
+
+    The machine that takes longest counts. Processes of one machine share its cores and its disk: they take as long as
+    the longest of them, and no less than one process that has the workers of all. Machines are taken to have a disk
+    each.
+    """
+    times = {
+        program: [pass_time(each, index, rates) for index in range(len(each.passes))]
+        for program, each in (parts[0].programs if parts else {}).items()
+    }
+    machines = [parts[first : first + together] for first in range(0, len(parts), together)]
+    return rates.start_seconds + max((_machine_seconds(machine, times, rates) for machine in machines), default=0.0)
+
+
+def _machine_seconds(parts: Sequence[Plan], times: Mapping[Program, Sequence[PassTime]], rates: Rates) -> float:
+    longest = max(_part_seconds(part, times, rates, part.workers, on_devices=True) for part in parts)
+    workers = sum(part.workers for part in parts)
+    return max(longest, sum(_part_seconds(part, times, rates, workers, on_devices=False) for part in parts))
+
+
+def _part_seconds(
+    part: Plan, times: Mapping[Program, Sequence[PassTime]], rates: Rates, workers: int, *, on_devices: bool
+) -> float:
+    """Seconds that so many workers take for a part; without what devices compute where only the host is asked about."""
+    islands, placement = part.graph.islands, part.placement
+    counts = Counter(islands[position].program for position in part.sequence)
+    busy_seconds = [0.0] * len(placement.devices)
+    for position in part.sequence if on_devices else ():
+        home = placement.homes.get(position)
+        if home is not None:
+            busy_seconds[home] += placement.busy_seconds[islands[position].program][home]
+    seconds = tensors_seconds(
+        part.programs, times, counts, workers, placed=placement.passes, device_seconds=busy_seconds
+    )
+    # Under a second name a tensor is only written once more.
+    copied_bytes = sum(
+        (len(islands[position].outputs) - 1) * islands[position].spec.size_bytes for position in part.sequence
+    )
+    return seconds + copied_bytes / rates.write_bytes

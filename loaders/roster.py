@@ -6,6 +6,7 @@ passes between them, so a shared folder that can rename a file is all that sever
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -36,6 +37,8 @@ _LEAVING_SECONDS = 20.0
 
 _WATCHED_SECONDS = 3.0
 """How long processes of other machines are watched for a sign of life."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _ATTEMPTS, _PAUSE_SECONDS = 10, 0.05
 """Some systems do not let a file be replaced while somebody reads it."""
@@ -117,17 +120,34 @@ class Reporter:
         with self._lock:
             self._report = report = replace(self._report, beat=self._report.beat + 1)
             temporary = self._path.with_name(self._path.name + ".tmp")
+            data = json.dumps(asdict(report)).encode()
             for _ in range(_ATTEMPTS):
                 try:
-                    temporary.write_text(json.dumps(asdict(report)), encoding="utf-8")
+                    temporary.write_bytes(data)
                     temporary.replace(self._path)
                 except FileNotFoundError:
                     return False  # the folder is gone
-                except OSError:
+                except OSError as error:
+                    if error.errno in _FULL:
+                        return self._write_over(data, temporary)
                     time.sleep(_PAUSE_SECONDS)
                 else:
                     return True
             return False
+
+    def _write_over(self, data: bytes, temporary: Path) -> bool:
+        """Put a report in the place of the last one, which a full disk still has room for; whether that worked.
+
+        Who reads it half written goes by the one before.
+        """
+        try:
+            temporary.unlink(missing_ok=True)
+            with self._path.open("r+b") as file:
+                file.write(data)
+                file.truncate()
+        except OSError:
+            return False
+        return True
 
 
 class Peer:

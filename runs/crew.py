@@ -149,12 +149,13 @@ class Crew:
     def _lost(self, peer: Peer) -> ProcessError:
         child = self._children.get(peer.process)
         if child is None:
-            where = f" on {peer.report.host}" if peer.report is not None else ""
-            return ProcessError(
-                _TOO_LITTLE_MEMORY,
-                f"process {peer.process}{where} is gone, or cannot be heard: nothing new for "
-                f"{peer.silent_seconds:.0f} s; it may have been short of memory",
-            )
+            if peer.report is not None and peer.report.host == socket.gethostname():
+                what = f"process {peer.process} is gone"
+            else:
+                where = f" on {peer.report.host}" if peer.report is not None else ""
+                silent = f"nothing new for {peer.silent_seconds:.0f} s"
+                what = f"process {peer.process}{where} is gone, or cannot be heard: {silent}"
+            return ProcessError(_TOO_LITTLE_MEMORY, f"{what}; it may have been short of memory")
         code = child.returncode
         if code is not None and code < 0:
             killed = code == -getattr(signal, "SIGKILL", 9)

@@ -24,3 +24,14 @@ class Job:
     def as_json(self) -> bytes:
         """The job as JSON text."""
         return json.dumps(asdict(self), default=str).encode()
+
+
+def read_job(text: str) -> Job:
+    """The job of a JSON text."""
+    given = json.loads(text)
+    options = given["options"]
+    if isinstance(options.get("device"), dict):
+        from ..engine.devices import Device  # this takes a second
+
+        options["device"] = Device(**options["device"])
+    return Job(**(given | {"recipe": tuple(given["recipe"])}))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..api import recipe_text
+from ..engine.devices import launched_here
 from ..engine.errors import UsageError
 from ..loaders.folder import folder_beside
 from .job import Job
@@ -90,8 +91,7 @@ def launched() -> Iterator[Launch | None]:
         raise UsageError(
             f"this process was started as one of several (WORLD_SIZE), and they cannot meet: {_first_line(error)}"
         ) from None
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE") or state.num_processes)
-    launch = Launch(state.process_index, state.num_processes, max(local_size, 1))
+    launch = Launch(state.process_index, state.num_processes, launched_here(state.num_processes))
     try:
         yield launch
     finally:

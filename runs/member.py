@@ -6,7 +6,6 @@ as often as progress is shown, and stops when that has stopped or is gone.
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -18,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from ..engine.errors import OutputError, PlaitError, ProcessError
 from ..interrupts import INTERRUPTED, in_order
 from ..loaders.roster import Peer, Reporter
-from .job import Job
+from .job import read_job
 
 if TYPE_CHECKING:
     from ..engine.journal import Batch
     from ..engine.model import StoredTensor
     from ..engine.progress import Progress
+    from .job import Job
 
 _JOURNAL_SECONDS = 60.0
 """How long a shared folder may take to show the run's journal."""
@@ -65,7 +65,8 @@ def work(job: Job) -> int:
             reporter.say(facts=facts)
             reporter.last_word("done")
             return 0
-        if not reporter.last_word("failed", message, code, may_go_on=may_go_on):
+        told = reporter.last_word("failed", message, code, may_go_on=may_go_on)
+        if not told and code != INTERRUPTED:  # that the run has stopped is no news
             sys.stderr.writelines(f"error: process {job.number}: {line}\n" for line in message.splitlines())
         return code
 
@@ -103,11 +104,7 @@ def _make(job: Job, reporter: Reporter) -> dict[str, dict[str, Any]]:
             merge, shards, folder, disk.states, finished, journal, let_through=let_through, progress=look
         )
     refuse_changed(merge.models.values())
-    final = written.progress
-    done = merge.parts.facts(
-        job.number, bytes_read=final.bytes_read, bytes_written=written.bytes_written, seconds=final.seconds
-    )
-    return facts_of(final) | {"process": done}
+    return facts_of(written.progress) | {"process": merge.parts.facts(job.number, written)}
 
 
 def _beginning(folder: Path, job: Job, leader: _Leader) -> tuple[dict[str, object], tuple[Batch, ...]]:
@@ -129,11 +126,11 @@ def _beginning(folder: Path, job: Job, leader: _Leader) -> tuple[dict[str, objec
 
 def main() -> None:
     """Do the job on standard input."""
-    given = json.load(sys.stdin)
+    job = read_job(sys.stdin.read())
     # Ctrl-C goes to every process of a terminal; process 0 tells the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with in_order():
-        sys.exit(work(Job(**given)))
+        sys.exit(work(job))
 
 
 if __name__ == "__main__":

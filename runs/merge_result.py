@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine import host
 from ..engine.units import format_names
-from .parts import added_up
+from .parts import devices_of, notes_of, of_a_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,8 +23,8 @@ class MergeResult:
     """What a finished run did; the fields of ``plait run --json``.
 
     ``devices`` are those that computed, with their peaks. ``verification`` and ``profile`` are there where they were
-    asked for. Where there were several processes, figures of memory and workers are sums, ``devices`` are those of
-    process 0, and ``processes`` has the figures of each.
+    asked for. Where there were several processes, ``workers`` are all of theirs, memory is added up over those of a
+    machine, and is that of the machine that took most; ``processes`` has the figures of each.
     """
 
     output: str
@@ -69,20 +69,20 @@ def result_of(
     bytes_read, bytes_written = moved_bytes
     # Process 0 has more to do after its part is done.
     processes = [{**processes[0], "measured_peak_bytes": host.peak_resident_bytes()}, *processes[1:]]
-    together = added_up(processes)
+    memory, devices = of_a_machine(processes), devices_of(processes)
     return MergeResult(
         output=str(out),
         recipe_sha256=merge.recipe_sha256,
         seed=merge.plan.seed,
-        device=merge.plan.placement.name,
-        workers=together["workers"],
+        device=", ".join(dict.fromkeys(str(each["name"]) for each in devices)) or "cpu",
+        workers=sum(process["workers"] for process in processes),
         tensors=merge.tensors,
         bytes_read=bytes_read,
         bytes_written=bytes_written,
         passes=merge.plan.passes,
-        predicted_peak_bytes=together["predicted_peak_bytes"],
-        measured_peak_bytes=together["measured_peak_bytes"],
-        reserved_bytes=together["reserved_bytes"],
+        predicted_peak_bytes=memory["predicted_peak_bytes"],
+        measured_peak_bytes=memory["measured_peak_bytes"],
+        reserved_bytes=memory["reserved_bytes"],
         predicted_seconds=round(merge.predicted_seconds, 3),
         seconds=round(seconds, 3),
         resumed=resumed,
@@ -90,10 +90,12 @@ def result_of(
         warnings=(
             *merge.warnings,
             *warnings,
+            *notes_of(processes),
             *(
                 f"{reference}: NaN or infinity let through in {format_names(names)}"
                 for reference, names in nonfinite.items()
             ),
         ),
+        devices=devices,
         processes=tuple(processes) if len(processes) > 1 else (),
     )

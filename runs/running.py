@@ -86,7 +86,6 @@ def run_merge(
                 nonfinite=nonfinite,
                 warnings=work.warnings,
             )
-            result = replace(result, devices=merge.plan.placement.peaks(work.device_peaks_bytes))
             _finish(merge, folder, result, nonfinite, overflows, watch.samples, allow_nonfinite=allow_nonfinite)
         except KeyboardInterrupt as interruption:
             raise (Interrupted(work.kept_share) if work.began else interruption) from None
@@ -122,7 +121,6 @@ class _Work:
         self.bytes_written = 0
         self.flush_seconds = 0.0
         self.warnings: list[str] = []
-        self.device_peaks_bytes: Mapping[str, int] = {}
         self.processes: Sequence[Mapping[str, Any]] = ()
         self._allow_nonfinite = allow_nonfinite
         self._identity = identity_of(merge, allow_nonfinite=allow_nonfinite)
@@ -185,13 +183,8 @@ class _Work:
                     flushing=(lambda: watch.enter("flush")) if self._is_alone else None,
                 )
                 self.flush_seconds = written.flush_seconds
-                self.warnings += written.notes
-                self.device_peaks_bytes = written.device_peaks_bytes
-                done = written.progress
-                facts = merge.parts.facts(
-                    0, bytes_read=done.bytes_read, bytes_written=written.bytes_written, seconds=done.seconds
-                )
-                final = crew.wait(done, watch.tensors)
+                facts = merge.parts.facts(0, written)
+                final = crew.wait(written.progress, watch.tensors)
                 self.processes = (facts, *crew.facts())
                 self.bytes_written = sum(each["bytes_written"] for each in self.processes)
         if not self._is_alone:
@@ -229,15 +222,14 @@ class _Work:
 
 def _check_room(merge: MergePlan, folder: OutputFolder) -> None:
     """OutputError if there is too little disk, or if too few files may be open; PlanError if too little memory."""
-    plan = merge.plan
-    more_bytes = merge.processes_here * plan.predicted_peak_bytes - host.resident_bytes()
+    more_bytes = merge.parts.predicted_peak_bytes - host.resident_bytes()
     free_memory_bytes = host.free_memory_bytes()
     if more_bytes > free_memory_bytes:
         raise PlanError(
             f"the merge needs {format_bytes(more_bytes)} of memory more than it holds now, and "
             f"{format_bytes(free_memory_bytes)} are free; free some, or set --memory to less, "
-            f"down to {format_bytes(plan.minimum_bytes)}",
-            plan.minimum_bytes,
+            f"down to {format_bytes(merge.parts.minimum_bytes)}",
+            merge.parts.minimum_bytes,
         )
     disk_bytes = merge.disk_needed_bytes - (folder.taken_bytes() if folder.goes_on else 0)
     free_bytes = free_disk_bytes(folder.out)

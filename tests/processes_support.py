@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -58,6 +59,28 @@ def start(
         start_new_session=True,  # so that a test can press Ctrl-C in it
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(environment or {})},
     )
+
+
+def launch(folder: Path, *arguments: str, machines: int, pause_seconds: float = 0.0) -> list[subprocess.Popen[str]]:
+    """Start two processes as ``accelerate launch`` does, on one machine, or on two that are this one twice."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    return [
+        start(
+            folder,
+            *arguments,
+            pause_seconds=pause_seconds,
+            environment={
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank if machines == 1 else 0),
+                "WORLD_SIZE": "2",
+                "LOCAL_WORLD_SIZE": str(2 // machines),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            },
+        )
+        for rank in (0, 1)
+    ]
 
 
 def reports(folder: Path, numbers: Sequence[int]) -> list[Report]:

@@ -12,6 +12,7 @@ import plait.ops  # noqa: F401 -- makes the methods known
 import torch
 import yaml
 from hypothesis import strategies as st
+from plait.engine.backends import OutOfDeviceMemoryError, PretendedBackend
 from plait.engine.compile import compile_recipe
 from plait.engine.execute import execute
 from plait.engine.graph import TensorSpec
@@ -20,6 +21,7 @@ from plait.engine.model import Model, StoredTensor, TensorRole
 from plait.engine.plan import make_plan
 from plait.engine.recipe_parser import parse_recipe
 from plait.engine.schedule import Place
+from plait.engine.units import GIB
 
 if TYPE_CHECKING:
     from plait.engine.plan import Plan
@@ -237,3 +239,28 @@ def merges(draw: st.DrawFn, /, method: MethodDef, models: Mapping[str, Tensors],
     seed = draw(st.integers(0, 3))
     parameters = draw(settings_of(method, "tensor"))
     return Merge(method.name, models, entries, "base" if with_base else None, parameters, seed=seed, **fixed)
+
+
+class CrowdedBackend(PretendedBackend):
+    """A device on which somebody takes the memory while it computes: every third tile fails."""
+
+    def __init__(self) -> None:
+        super().__init__(GIB)
+        self.marks = 0
+
+    def mark(self) -> Any:
+        return _Failing(self)
+
+
+class _Failing:
+    def __init__(self, backend: CrowdedBackend) -> None:
+        self._backend = backend
+
+    def record(self) -> None:
+        self._backend.marks += 1
+        if self._backend.marks % 7 == 0:
+            raise OutOfDeviceMemoryError("somebody else's")
+
+    def wait(self) -> None: ...
+
+    def synchronize(self) -> None: ...

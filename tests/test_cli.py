@@ -29,8 +29,8 @@ RUN_FIELDS = (
     "measured_peak_bytes reserved_bytes predicted_seconds seconds resumed shards warnings devices"
 )
 DRY_RUN_FIELDS = (
-    "tensors ops passes bytes_read bytes_written disk_needed_bytes predicted_peak_bytes minimum_memory_bytes "
-    "reserved_bytes device devices placement predicted_seconds shards models unused_tensors warnings"
+    "tensors passes bytes_read bytes_written disk_needed_bytes predicted_peak_bytes minimum_memory_bytes "
+    "reserved_bytes predicted_seconds ops device devices placement shards models unused_tensors warnings"
 )
 METHODS = {"dare_linear", "dare_ties", "linear", "passthrough", "task_arithmetic"}
 RECIPE = """

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
-from plait.engine.backends import OutOfDeviceMemoryError, PretendedBackend, TorchBackend
+from plait.engine.backends import PretendedBackend, TorchBackend
 from plait.engine.device_check import agrees
 from plait.engine.device_use import DevicesInUse
 from plait.engine.devices import pretended
@@ -19,7 +19,7 @@ from plait.engine.methoddef import methods
 from plait.engine.opdef import Tile
 from plait.engine.plan import on_devices
 from plait.engine.units import GIB, MIB
-from support import MemoryReader, MemoryWriter, Merge, digests, family, merges, typical
+from support import CrowdedBackend, MemoryReader, MemoryWriter, Merge, digests, family, merges, typical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,36 +155,11 @@ def test_workers_that_find_no_memory_compute_here() -> None:
     assert any("computed on the processor" in note for note in found.use.notes)
 
 
-class Running(PretendedBackend):
-    """A device on which somebody takes the memory while it computes: every third tile fails."""
-
-    def __init__(self) -> None:
-        super().__init__(GIB)
-        self.marks = 0
-
-    def mark(self) -> Any:
-        return Failing(self)
-
-
-class Failing:
-    def __init__(self, backend: Running) -> None:
-        self._backend = backend
-
-    def record(self) -> None:
-        self._backend.marks += 1
-        if self._backend.marks % 7 == 0:
-            raise OutOfDeviceMemoryError("somebody else's")
-
-    def wait(self) -> None: ...
-
-    def synchronize(self) -> None: ...
-
-
 @pytest.mark.parametrize("workers", [1, 3])
 def test_memory_that_goes_while_it_computes_costs_tiles_and_no_bytes(workers: int) -> None:
     merge = dare()
     plan = placed(merge, TWO[0], workers=workers)
-    backend = Running()
+    backend = CrowdedBackend()
     found = Outcome(merge, plan, {"pretended:0": backend})
     assert backend.marks > 14
     assert found.digests == digests(merge.run())

@@ -69,3 +69,21 @@ def test_launched_processes_have_gpus_of_their_own(machine: Callable[..., None])
 def test_processes_that_nobody_numbered_divide_the_memory(machine: Callable[..., None]) -> None:
     machine("cuda", {0: 10 * GIB, "cpu": GIB})
     assert [each.free_bytes for each in devices_there(processes=3)] == [3 * GIB]
+
+
+def test_processes_keep_to_the_bound_together(machine: Callable[..., None]) -> None:
+    machine("cuda", {0: 10 * GIB, 1: 2 * GIB, "cpu": GIB})
+    assert [each.free_bytes for each in wanted("cuda", 4 * GIB, processes=2)] == [2 * GIB, int(0.9 * GIB)]
+    alone, apart = wanted("cuda:0"), wanted("cuda:0", processes=4)
+    assert [each.kernel_bytes_per_second for each in apart] == [alone[0].kernel_bytes_per_second / 4]
+    assert [each.link_bytes_per_second for each in apart] == [alone[0].link_bytes_per_second / 4]
+    machine("cuda", {0: 10 * GIB, "cpu": GIB}, number=1, count=2)
+    assert [each.free_bytes for each in wanted("cuda", 4 * GIB)] == [2 * GIB]
+
+
+def test_the_only_process_of_a_machine_has_all_of_its_gpus(
+    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    machine("cuda", {0: 10 * GIB, 1: 10 * GIB, "cpu": GIB}, number=0, count=2)
+    assert [each.name for each in wanted("auto", processes=1)] == ["cuda:0", "cuda:1"]

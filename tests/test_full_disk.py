@@ -19,7 +19,8 @@ _IN_A_SMALL_FILE_SYSTEM = """
 import json, shutil, subprocess, sys, time
 from pathlib import Path
 inputs, mount = map(Path, sys.argv[1:3])
-command, overwrite = json.loads(sys.argv[3]), sys.argv[4:]
+command, options = json.loads(sys.argv[3]), sys.argv[4:]
+overwrite = "--overwrite" in options
 def size(options):
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", mount], check=True)
 def start(*options):
@@ -33,7 +34,7 @@ if overwrite:
     shutil.copytree(inputs / "old", mount / "out")
 before = file_bytes(mount / "out") if overwrite else {}
 work = mount / ("out.plait-new" if overwrite else "out")
-run = start(*overwrite)
+run = start(*options)
 while run.poll() is None and not list(work.glob("*.partial")):
     time.sleep(0.002)
 with (mount / "ballast").open("wb", buffering=0) as ballast:
@@ -46,7 +47,7 @@ _, said = run.communicate(timeout=60)
 report = {"code": run.returncode, "said": said, "full": full, "left": sorted(path.name for path in work.iterdir())}
 report["old"] = not overwrite or file_bytes(mount / "out") == before
 size("remount,size=24m")
-again = start(*overwrite, "--resume")
+again = start(*(["--overwrite"] if overwrite else []), "--resume")
 _, report["said_again"] = again.communicate(timeout=60)
 report["code_again"] = again.returncode
 for path in (mount / "out").iterdir():
@@ -88,7 +89,14 @@ def mounts_are_refused(folder: Path) -> str | None:
     return f"no file system may be mounted here: {tried.stderr.strip()}" if tried.returncode else None
 
 
-@pytest.mark.parametrize("options", [(), ("--overwrite",)], ids=["new", "overwrite"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="new"),
+        pytest.param(("--overwrite",), id="overwrite"),
+        pytest.param(("--processes", "2"), id="processes", marks=pytest.mark.slow),
+    ],
+)
 def test_a_disk_that_fills_up_ends_the_run_and_it_goes_on_when_there_is_room(
     tmp_path: Path, options: Sequence[str]
 ) -> None:
@@ -98,7 +106,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_it_goes_on_when_there_is_room(
     inputs = write_inputs(tmp_path / "inputs")
     (inputs / "made").mkdir()
     merge(inputs, "whole")
-    if options:
+    if "--overwrite" in options:
         merge(inputs, "old", seed=1)
     done = run_in_a_small_file_system(inputs, tmp_path / "mount", *options)
     assert done.returncode == 0, done.stderr

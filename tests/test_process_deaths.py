@@ -6,14 +6,13 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from processes_support import as_threads, has_ended, linked, reports, start
+from processes_support import as_threads, has_ended, launch, linked, reports, start
 from resume_support import SHARD_BYTES, assert_no_model, contents, merge
 
 if TYPE_CHECKING:
@@ -80,31 +79,12 @@ def test_ctrl_c_reaches_every_process_once(shared: Path, tmp_path: Path) -> None
 
 
 def test_processes_that_a_launcher_started_meet_over_gloo(shared: Path, tmp_path: Path) -> None:
-    """What accelerate launch and torchrun set for each of two processes."""
     folder = linked(shared, tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    both = [
-        start(
-            folder,
-            "--json",
-            "-q",
-            pause_seconds=0.0,
-            environment={
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": "2",
-                "LOCAL_WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-            },
-        )
-        for rank in (0, 1)
-    ]
+    both = launch(folder, "--json", "-q", machines=1)
     (out, said), (other_out, other_said) = (process.communicate(timeout=120) for process in both)
     assert [process.returncode for process in both] == [0, 0], said + other_said
     assert (said, other_out, other_said) == ("", "", "")
-    assert [process["process"] for process in json.loads(out)["processes"]] == [0, 1]
+    assert [(each["process"], each["machine"]) for each in json.loads(out)["processes"]] == [(0, 0), (1, 0)]
     assert contents(folder / "out") == contents(shared / "expected")
 
 

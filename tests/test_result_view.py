@@ -79,6 +79,43 @@ def test_a_run_that_went_on_is_not_held_to_the_time_of_a_whole_one() -> None:
     assert "300 MiB predicted" in text
 
 
+def process(number: int, machine: int, seconds: float) -> dict[str, object]:
+    return {
+        "process": number,
+        "machine": machine,
+        "host": f"node{machine}",
+        "shards": [f"{number}a", f"{number}b"],
+        "measured_peak_bytes": (280 + number) << 20,
+        "predicted_peak_bytes": 300 << 20,
+        "seconds": seconds,
+    }
+
+
+def test_each_of_several_processes_has_a_line() -> None:
+    two = replace(RESULT, workers=4, processes=(process(0, 0, 19.0), process(1, 0, 18.0)))
+    lines = lines_of(two)
+    assert "  device     cpu, 4 workers in 2 processes" in lines
+    at = lines.index("  processes  0: 2 shards in 19.0 s, 280 MiB at peak, 300 MiB predicted")
+    assert lines[at + 1] == "             1: 2 shards in 18.0 s, 281 MiB at peak, 300 MiB predicted"
+    apart = "\n".join(lines_of(replace(two, processes=(process(0, 0, 19.0), process(1, 1, 18.0)))))
+    assert "1 on node1: 2 shards in 18.0 s" in apart
+    assert "290 MiB at peak, 300 MiB predicted, of the machine that took most" in apart
+
+
+def test_of_many_processes_the_longest_has_a_line() -> None:
+    lines = lines_of(replace(RESULT, processes=tuple(process(number, 0, 50.0 - number) for number in range(16))))
+    at = lines.index("  processes  0: 2 shards in 50.0 s, 280 MiB at peak, 300 MiB predicted")
+    assert lines[at + 1] == "             took longest of 16; the others are in the record"
+    assert lines[at + 2].startswith("  card ")
+
+
+def test_devices_have_their_peaks() -> None:
+    peaks = {"predicted_peak_bytes": 3 << 30, "measured_peak_bytes": 2 << 30}
+    lines = lines_of(replace(RESULT, device="cuda:0", devices=({"name": "cuda:0", **peaks},)))
+    at = lines.index("  device   cuda:0, 2 workers")
+    assert lines[at + 1] == "           cuda:0 2.00 GiB at peak, 3.00 GiB predicted"
+
+
 @pytest.mark.parametrize("width", [80, 60, None])
 def test_lines_fit(width: int | None) -> None:
     lines = lines_of(replace(RESULT, output="out"), width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -65,6 +66,37 @@ def test_a_reporter_beats_and_has_a_last_word(tmp_path: Path, monkeypatch: pytes
     time.sleep(0.05)
     assert read_report(process_file(tmp_path, 2)) == last
     assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_has_room_for_a_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    peer = Peer(tmp_path, "run", 2)
+    with Reporter(tmp_path, "run", 2) as reporter:
+        reporter.say(facts={"progress": {"seconds": "long" * 100}})
+        assert peer.look() is not None
+
+        def no_room(self: Path, data: bytes) -> int:
+            self.touch()
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr("pathlib.Path.write_bytes", no_room)
+        assert reporter.last_word("failed", "shard 3: no room", 4)
+    last = peer.look()
+    assert last is not None
+    assert (last.is_last, last.message, last.exit_code) == (True, "shard 3: no room", 4)
+    assert [path.name for path in tmp_path.iterdir()] == [process_file(tmp_path, 2).name]
+
+
+def test_where_nothing_was_ever_said_a_full_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", no_room)
+    with Reporter(tmp_path, "run", 2) as reporter:
+        assert not reporter.last_word("failed", "no room", 4)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_report_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ def head(made: Draft, *, expand: bool) -> dict[str, Any]:
             "text": merge.recipe.text,
         },
         "totals": _totals(merge),
-        "devices": [{"name": "cpu", "predicted_peak_bytes": merge.plan.predicted_peak_bytes}],
+        "devices": [{"name": "cpu", "predicted_peak_bytes": merge.parts.predicted_peak_bytes}, *merge.devices],
+        "processes": merge.parts.planned(),
         "models": [_model(made, ref, model) for ref, model in merge.models.items()],
         "kinds": [_kind(made, kind) for kind in made.kinds],
         "programs": programs_of(merge, made.kind_of, chosen),
@@ -121,22 +122,13 @@ def head(made: Draft, *, expand: bool) -> dict[str, Any]:
 
 
 def _totals(merge: MergePlan) -> dict[str, Any]:
-    plan = merge.plan
-    return {
-        "tensors": merge.tensors,
-        "bytes_read": plan.bytes_read,
-        "bytes_written": plan.bytes_written,
-        "disk_needed_bytes": merge.disk_needed_bytes,
-        "passes": plan.passes,
-        "workers": plan.workers,
-        "predicted_peak_bytes": plan.predicted_peak_bytes,
-        "minimum_memory_bytes": plan.minimum_bytes,
-        "budget_bytes": plan.budget_bytes,
-        "reserved_bytes": plan.reserved_bytes,
+    plan, parts = merge.plan, merge.parts
+    return merge.totals() | {
+        "workers": parts.workers,
+        "budget_bytes": parts.budget_bytes,
         "arena_bytes": plan.arena_bytes,
-        "state_bytes": plan.state_bytes,
-        "slack_bytes": plan.slack_bytes,
-        "predicted_seconds": round(merge.predicted_seconds, 3),
+        "state_bytes": parts.here * plan.state_bytes,
+        "slack_bytes": parts.here * plan.slack_bytes,
     }
 
 

@@ -26,18 +26,39 @@ _SAID_ELSEWHERE = ("shape", "slot", "slots", "dtype", "space")
 
 def programs_of(merge: MergePlan, kinds: Mapping[Program, Kind], chosen: Iterable[Program]) -> list[dict[str, object]]:
     """The op graphs in the order given, each as it runs: in its leaner form where memory is short."""
-    seconds = pass_seconds(merge.plan, merge.rates)
+    seconds, devices = pass_seconds(merge.plan, merge.rates), _devices(merge)
     return [
-        {"id": number, "kind": kinds[program].number, **_program(merge.plan.programs[program], seconds[program])}
+        {
+            "id": number,
+            "kind": kinds[program].number,
+            "device": devices.get(program, "cpu"),
+            **_program(merge.plan.programs[program], seconds[program]),
+        }
         for number, program in enumerate(chosen)
     ]
+
+
+def _devices(merge: MergePlan) -> Mapping[Program, str]:
+    """What runs the programs that have passes on devices: these, and the processor where it keeps some."""
+    placement, islands = merge.plan.placement, merge.plan.graph.islands
+    homes: dict[Program, set[int]] = {}
+    for position, home in placement.homes.items():
+        homes.setdefault(islands[position].program, set()).add(home)
+    return {
+        program: ", ".join(
+            [
+                *(placement.devices[home].name for home in sorted(found)),
+                *(["cpu"] if None in placement.of(program) else []),
+            ]
+        )
+        for program, found in homes.items()
+    }
 
 
 def _program(planned: ProgramPlan, seconds: Sequence[float]) -> dict[str, object]:
     nodes = planned.program.nodes
     numbers = {node: number for number, node in enumerate(nodes)}
     return {
-        "device": "cpu",
         "nodes": [_node(node, numbers) for node in nodes],
         "passes": list(_passes(planned, numbers, seconds)),
         "state_bytes": planned.state_bytes,

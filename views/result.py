@@ -6,7 +6,7 @@ import os
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -19,9 +19,12 @@ from .verify import as_json as report_as_json
 from .verify import page as report_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ..merge import MergePlan, MergeResult
+
+_MOST_PROCESSES = 8
+"""Processes that have a line each."""
 
 
 def show_warnings(warnings: Iterable[str]) -> None:
@@ -37,11 +40,12 @@ def show_start(merge: MergePlan, out: Path) -> None:
     plan = merge.plan
     console = messages()
     parts = merge.parts
-    processes = f"{count(len(parts.shares), 'process', 'processes')} with each " if len(parts.shares) > 1 else ""
+    processes = f"{parts.words} with each " if parts.words else ""
+    peak = f"{format_bytes(parts.predicted_peak_bytes)}{parts.of_each}"
     line = (
         f"{merge.method.name} of {count(len(merge.models), 'model')} into {clean(str(out))}: "
         f"{count(merge.tensors, 'tensor')}, read {format_bytes(parts.bytes_read)}, "
-        f"write {format_bytes(plan.bytes_written)}, peak memory {format_bytes(parts.predicted_peak_bytes)}, "
+        f"write {format_bytes(plan.bytes_written)}, peak memory {peak}, "
         f"{processes}{count(plan.workers, 'worker')}"
     )
     print_lines(console, map(Text, wrap(line, width_of(console), indent=2)))
@@ -96,9 +100,11 @@ def page(
         ("read", f"{format_bytes(result.bytes_read)}, {passes}"),
         ("written", f"{format_bytes(result.bytes_written)}, {shards}"),
         ("time", _time(result)),
-        ("memory", _beside(result.measured_peak_bytes, result.predicted_peak_bytes, "at peak", format_bytes)),
+        ("memory", _memory(result)),
         ("seed", str(result.seed)),
         ("device", _device(result)),
+        *(("", line) for line in _devices(result)),
+        *(("" if index else "processes", line) for index, line in enumerate(_processes(result))),
         *([("warnings", f"{len(result.warnings)}, printed above")] if result.warnings else []),
         ("card", f"{result.output}/README.md"),
         ("record", f"{result.output}/plait-manifest.json"),
@@ -136,6 +142,41 @@ def _from_here(path: str) -> str:
 def _device(result: MergeResult) -> str:
     processes = f" in {len(result.processes)} processes" if result.processes else ""
     return f"{result.device}, {count(result.workers, 'worker')}{processes}"
+
+
+def _memory(result: MergeResult) -> str:
+    of_each = ", of the machine that took most" if _machines(result) > 1 else ""
+    return _beside(result.measured_peak_bytes, result.predicted_peak_bytes, "at peak", format_bytes) + of_each
+
+
+def _devices(result: MergeResult) -> Iterator[str]:
+    """What was taken of each device's memory."""
+    several = _machines(result) > 1
+    for each in result.devices:
+        where = f" of machine {each['machine']}" if several else ""
+        yield f"{each['name']}{where} {_peak(each)}"
+
+
+def _processes(result: MergeResult) -> Iterator[str]:
+    """What each of several processes did: all of them, or the one that took longest where there are many."""
+    shown: Sequence[Mapping[str, Any]] = result.processes
+    if len(shown) > _MOST_PROCESSES:
+        shown = (max(shown, key=lambda each: float(each["seconds"])),)
+    several = _machines(result) > 1
+    for each in shown:
+        where = f" on {each['host']}" if several else ""
+        shards = count(len(each["shards"]), "shard")
+        yield f"{each['process']}{where}: {shards} in {format_seconds(each['seconds'])}, {_peak(each)}"
+    if len(shown) < len(result.processes):
+        yield f"took longest of {len(result.processes)}; the others are in the record"
+
+
+def _machines(result: MergeResult) -> int:
+    return len({each["machine"] for each in result.processes})
+
+
+def _peak(facts: Mapping[str, Any]) -> str:
+    return _beside(facts["measured_peak_bytes"], facts["predicted_peak_bytes"], "at peak", format_bytes)
 
 
 def _time(result: MergeResult) -> str:

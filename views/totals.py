@@ -65,8 +65,7 @@ def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose
     sizes = f"a shard of {largest}" if len(merge.shards) == 1 else f"{len(merge.shards)} shards of {least} to {largest}"
     lacking = "" if merge.disk_needed_bytes <= free_disk_bytes else ": too little"
     reached = " (while planning)" if plan.predicted_peak_bytes == plan.peak_so_far_bytes else ""
-    processes = count(len(parts.shares), "process", "processes")
-    each = f"; {processes} with each a part of it, as shown" if len(parts.shares) > 1 else ""
+    each = f"; {parts.words} with each a part of it, as shown" if parts.words else ""
     pairs = [
         ("read", f"{format_bytes(parts.bytes_read)}, at most {count(plan.passes, 'pass', 'passes')} over a tensor"),
         ("write", f"{format_bytes(plan.bytes_written)}, {count(merge.tensors, 'tensor')} in {sizes}"),
@@ -82,8 +81,8 @@ def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose
         *(("" if index else "device", line) for index, line in enumerate(_devices(merge))),
         (
             "memory",
-            f"peak {format_bytes(parts.predicted_peak_bytes)}{reached} of {format_bytes(parts.budget_bytes)} allowed; "
-            f"--memory {parts.minimum_bytes // MIB}MiB is enough{each}",
+            f"peak {format_bytes(parts.predicted_peak_bytes)}{parts.of_each}{reached} "
+            f"of {format_bytes(parts.budget_bytes)} allowed; --memory {parts.minimum_bytes // MIB}MiB is enough{each}",
         ),
     ]
     yield from facts(pairs, width, style="bold", indent=0)
@@ -103,11 +102,10 @@ def output_words(merge: MergePlan) -> str:
     return ", ".join([*found, *written, *seed])
 
 
-def _devices(merge: MergePlan) -> list[str]:
+def _devices(merge: MergePlan) -> Iterator[str]:
     """Where it is computed and why, a line a device; nothing on a machine that has none."""
     placement = merge.plan.placement
-    peaks = zip(placement.devices, placement.peaks_bytes, strict=True)
-    return [
-        *(clean(reason) for reason in placement.reasons),
-        *(f"{device.name} peak {format_bytes(peak)} of {format_bytes(device.free_bytes)}" for device, peak in peaks),
-    ]
+    yield from map(clean, placement.reasons)
+    for device, peak_bytes in zip(placement.devices, placement.peaks_bytes, strict=True):
+        peak, free = (format_bytes(merge.processes_alike * each) for each in (peak_bytes, device.free_bytes))
+        yield f"{device.name} peak {peak} of {free}"

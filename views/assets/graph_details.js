@@ -105,6 +105,7 @@ class Details {
         totals.state_bytes ? ["states", this.size(totals.state_bytes)] : null,
         ["slack", this.size(totals.slack_bytes)],
         totals.predicted_seconds ? ["predicted time", formatSeconds(totals.predicted_seconds)] : null,
+        graph.processes.length ? ["processes", formatCount(graph.processes.length)] : null,
         ...graph.devices.map((device) => ["device", `${device.name}, peak ${formatBytes(device.predicted_peak_bytes)}`]),
         ["seed", String(recipe.seed)],
       ])),

@@ -25,8 +25,12 @@ class Timeline {
     this.rows = done.length;
     this.end = this.rows ? done[this.rows - 1] : 1;
     const totals = graph.totals;
-    this.floor = totals.reserved_bytes;
-    this.slack = totals.slack_bytes;
+    // One process is shown: those of a machine are alike, and each goes through a part of these moments.
+    this.alike = Math.max(graph.processes.filter((process) => process.machine === 0).length, 1);
+    this.floor = totals.reserved_bytes / this.alike;
+    this.slack = totals.slack_bytes / this.alike;
+    this.peak = totals.predicted_peak_bytes / this.alike;
+    this.bound = totals.budget_bytes / this.alike;
     this.above = Float64Array.from(live, (bytes, row) => bytes + state[row] + this.slack);
     // Seconds since the start, by what the plan predicts for each pass, so that they end with the time of the whole run.
     let seconds = 0;
@@ -45,7 +49,7 @@ class Timeline {
 
   /** Bytes at the top of the plot: the bound where it is near the peak, else a little more than the peak. */
   top() {
-    const { predicted_peak_bytes: peak, budget_bytes: bound } = this.graph.totals;
+    const { peak, bound } = this;
     const room = Math.max(peak - this.floor, 1);
     return bound - this.floor < 2.2 * room ? Math.max(bound, peak) + room * 0.12 : peak + room * 0.45;
   }
@@ -54,7 +58,7 @@ class Timeline {
     const { width, height } = this.plot.getBoundingClientRect();
     if (!width || !this.rows) return;
     this.width = width;
-    const { totals, timeline: { state, done } } = this.graph;
+    const { timeline: { state, done } } = this.graph;
     // What was in use before takes the lowest part whatever its size: the axis is cut there.
     const base = Math.round(height * 0.78), high = 4, top = this.top();
     this.y = (bytes) => base - ((bytes - this.floor) / (top - this.floor)) * (base - high);
@@ -74,9 +78,9 @@ class Timeline {
       states.push([column, this.y(this.floor + held)]);
     }
     const area = (points) => `M0 ${base}${points.map(([x, y]) => `L${x} ${y.toFixed(1)}L${x + 1} ${y.toFixed(1)}`).join("")}L${columns} ${base}Z`;
-    const peak = this.y(totals.predicted_peak_bytes);
-    const inside = totals.budget_bytes <= top;
-    const bound = inside ? this.y(totals.budget_bytes) : high;
+    const peak = this.y(this.peak);
+    const inside = this.bound <= top;
+    const bound = inside ? this.y(this.bound) : high;
     const parts = [
       svg("rect", { class: "reserved", x: 0, y: base, width, height: height - base }),
       svg("path", { class: "live", d: area(all) }),
@@ -90,10 +94,11 @@ class Timeline {
     ];
     this.plot.querySelector("svg").replaceChildren(...parts);
     const label = (kind, y, text) => el("span", { class: `label ${kind}`, "--y": `${y}px` }, text);
+    const of = this.alike > 1 ? `, each of ${this.alike} processes` : "";
     const apart = inside && Math.abs(peak - bound) < 15 ? 15 - Math.abs(peak - bound) : 0;
     this.plot.querySelector(".labels").replaceChildren(
-      label("bound", inside ? bound : high, `bound ${formatBytes(totals.budget_bytes)}${inside ? "" : " ↑"}`),
-      label("peak", Math.max(peak, inside ? bound : high + 13) + (inside ? apart : 0), `predicted peak ${formatBytes(totals.predicted_peak_bytes)}`),
+      label("bound", inside ? bound : high, `bound ${formatBytes(this.bound)}${inside ? "" : " ↑"}${of}`),
+      label("peak", Math.max(peak, inside ? bound : high + 13) + (inside ? apart : 0), `predicted peak ${formatBytes(this.peak)}`),
       label("reserved", base, `reserved ${formatBytes(this.floor)} before the first tensor`),
     );
     this.drawParts();

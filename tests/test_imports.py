@@ -168,3 +168,14 @@ def test_importing_the_package_is_quick(tmp_path: Path) -> None:
     # `plait --version`, completion and error messages must not wait a second for torch.
     code = "import sys, plait; print(plait.__version__); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, stdout=subprocess.PIPE)
+
+
+def test_a_dry_run_imports_only_what_it_needs(tmp_path: Path) -> None:
+    # Each of these is a tenth of a second or more, and what torch brings is there anyway.
+    code = """
+import sys, torch
+known = set(sys.modules)
+import plait.api, plait.views.dry_run, plait.graphs
+assert not {"accelerate", "jinja2", "networkx", "pydantic", "transformers"} & (sys.modules.keys() - known)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 from functools import partial
@@ -16,10 +15,6 @@ from .engine.errors import InputError, OutputError, UsageError
 from .entry import leave_with_code
 from .interrupts import in_order
 from .version import VERSION
-
-_COLLECT_AFTER = 50_000
-"""New objects after which garbage is looked for. What is imported and planned is a million that stay: looking through
-them every 700, as is usual, takes a third of a second."""
 
 app = typer.Typer(
     name="plait",
@@ -325,6 +320,5 @@ def _print_json(value: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    gc.set_threshold(_COLLECT_AFTER)
     with in_order():
         leave_with_code(app)

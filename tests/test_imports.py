@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("engine", "ops", "loaders", "runs", "reports", "views", "examples")
-OPEN_ROOMS = ("", "runs", "reports", "examples")
-"""What stands above engine, ops and loaders, and puts them together."""
+OPEN_ROOMS = ("", "examples")
+"""What stands above all other rooms, and puts them together."""
+UNSEEN_ROOMS = ("runs", "reports")
+"""What puts engine, ops and loaders together and knows nothing of screens: a callback tells how far it is."""
 BESIDE = ("tests", "docs", "benchmarks")
 GENERATED = ("build", "dist", "demo-output", "__pycache__")
 MOST_LINES = 330
@@ -104,6 +106,8 @@ def allowed(room: str, name: str) -> bool:
     """Whether a module in ``room`` may import the module called ``name`` (both inside plait)."""
     if room in OPEN_ROOMS or room_of(name) == room or name == "plait.version":
         return True
+    if room in UNSEEN_ROOMS:
+        return room_of(name) != "views" and name not in ("plait.cli", "plait.options")
     if room == "views" and name in VIEWS_SHOW:
         return True
     if room_of(name) != "engine":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .engine.compile import Compiled, names_by_model
 from .engine.errors import InputError
+from .engine.host import resident_bytes
 from .engine.mapping import donor_of
 from .engine.time_model import program_seconds, shared_seconds
 from .engine.units import format_bytes, format_seconds
@@ -24,8 +25,8 @@ from .loaders.side_files import SideFiles, side_files
 from .runs.merge_result import MergeResult
 from .runs.parts import Parts
 from .runs.running import run_merge
-from .runs.watching import callback_of
 from .version import VERSION
+from .views.progress import callback_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -227,7 +228,7 @@ class MergePlan:
         Interrupted, a KeyboardInterrupt, once all workers ended; their ``kept_share`` is the part of the output that
         ``resume`` goes on from.
         """
-        with callback_of(progress, self.parts.budget_bytes) as callback:
+        with callback_of(progress, self.parts.budget_bytes, resident_bytes) as callback:
             return run_merge(
                 self,
                 Path(out),

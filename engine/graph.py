@@ -14,11 +14,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
-import networkx as nx
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import networkx as nx
     import torch
 
     from .model import StoredTensor
@@ -201,6 +200,8 @@ class Program:
 
     def to_networkx(self) -> nx.DiGraph[Node]:
         """The op graph, an edge from each input to its user."""
+        import networkx as nx  # a tenth of a second, which most commands need not wait for
+
         graph: nx.DiGraph[Node] = nx.DiGraph()
         for node in self.nodes:
             graph.add_node(node, op=node.op.name, spec=node.spec, attrs=dict(node.attrs))
@@ -249,6 +250,8 @@ class TensorGraph:
 
     def dependencies(self) -> nx.DiGraph[int]:
         """Island positions, an edge from each producer to its consumer. Raises ValueError on a cycle."""
+        import networkx as nx
+
         graph: nx.DiGraph[int] = nx.DiGraph()
         graph.add_nodes_from(range(len(self.islands)))
         graph.add_edges_from(self.feeds)
@@ -258,6 +261,8 @@ class TensorGraph:
 
     def to_networkx(self) -> nx.DiGraph[str]:
         """A node for each stored and each written tensor, for people and for other tools."""
+        import networkx as nx
+
         graph: nx.DiGraph[str] = nx.DiGraph()
         for island in self.islands:
             for output in island.outputs:

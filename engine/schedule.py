@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import networkx as nx
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -28,4 +26,6 @@ def order(graph: TensorGraph, places: Mapping[str, Place]) -> tuple[int, ...]:
     first = [min(places[name] for name in island.outputs) for island in graph.islands]
     if not graph.feeds:
         return tuple(sorted(range(len(graph.islands)), key=first.__getitem__))
+    import networkx as nx
+
     return tuple(nx.lexicographical_topological_sort(graph.dependencies(), key=first.__getitem__))

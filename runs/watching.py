@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,24 +11,10 @@ from ..engine.progress import Progress
 from ..engine.samples import Sample, Samples
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..engine.progress import Callback
 
 STAGES = ("tensors", "finish", "verify")
 """What a callback is told of; the flush to the disk is the first of what finishes a run."""
-
-
-@contextmanager
-def callback_of(progress: Callback | bool | None, bound_bytes: int) -> Iterator[Callback | None]:
-    """The callback that was given; for True one that shows what the command line shows."""
-    if progress is True:
-        from ..views.progress import RunProgress
-
-        with RunProgress(bound_bytes, host.resident_bytes, enabled=True) as shown:
-            yield shown
-    else:
-        yield progress or None
 
 
 class Watch:

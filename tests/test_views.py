@@ -117,6 +117,14 @@ def test_a_gradient_is_one_line_and_a_range(planned) -> None:
     assert "factor=0.1667…1.5" in text
 
 
+def test_a_gradient_of_shares_that_are_kept_is_one_line_and_a_range(planned) -> None:
+    # How many elements are kept is another number in every layer and for every shape.
+    ties = DARE.replace("dare_ties", "ties").replace("density: 0.6", "density: [0.2, 0.9]")
+    text = page(planned(ties))
+    assert len(graph_of(text)) == 4
+    assert "count=35…18 022" in text  # 0.55 of a norm's 64 elements, and of the embedding's 32 768
+
+
 def test_a_layer_that_is_repeated_says_so(planned) -> None:
     recipe = passthrough(("BASE", 0, LAYERS), *[("BASE", LAYERS - 1, LAYERS, SCALED)] * 5)
     graph = graph_of(page(planned(recipe)))

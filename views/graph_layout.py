@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import networkx as nx
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    import networkx as nx
 
 _SWEEPS = 8
 
@@ -52,6 +52,8 @@ class Layout:
 
 def lay_out(graph: nx.DiGraph[int], widths: Mapping[int, float]) -> Layout:
     """Put boxes, of which the widths are given, into columns."""
+    import networkx as nx
+
     generations = list(nx.topological_generations(graph))
     column_of: dict[Place, int] = {each: number for number, column in enumerate(generations) for each in column}
     links: nx.DiGraph[Place] = nx.DiGraph()

@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-
 from . import svg
 from .graph_drawing import attr_texts
 from .graph_layout import lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    import networkx as nx
 
     from .graph_layout import Layout, Place
 
@@ -92,6 +92,8 @@ def _steps(
     varies: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[int, _Step], nx.DiGraph[int]]:
     """Boxes by the number of their last op, and what feeds what."""
+    import networkx as nx
+
     nodes = program["nodes"]
     spread = {(each["node"], each["attr"]): (each["low"], each["high"]) for each in varies}
     users: dict[int, set[int]] = {node["id"]: set() for node in nodes}

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from ..engine.graph import Island, Node, Program
 
-_OF_THE_TENSOR = ("shape",)
+_OF_THE_TENSOR = ("shape", "count")
+"""What follows from a tensor's size; ``count`` is the share of its elements that a rank is asked for."""
+
 _PLUMBING = ("load", "cast", "write")
 
 
@@ -85,7 +87,7 @@ def _key(program: Program) -> object:
 
 
 def _fixed(node: Node) -> tuple[object, ...]:
-    """What of a node's attributes makes a kind: all but shapes and the numbers of a gradient."""
+    """What of a node's attributes makes a kind: all but sizes and the numbers of a gradient."""
     return tuple(
         (name, _pattern(value)) if isinstance(value, (float, tuple)) else (name, type(value), value)
         for name, value in node.attrs

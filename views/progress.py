@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -16,17 +17,29 @@ from .notebook import NotebookTable, display_of
 from .pace import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from rich.console import Console
 
-    from ..engine.progress import Progress
+    from ..engine.progress import Callback, Progress
 
 PLAIN_SECONDS = 5.0
 """Between two lines where there is no terminal."""
 
 STAGE_TITLES = {"tensors": "tensors", "finish": "flush, index, card", "verify": "verify"}
+
+
+@contextmanager
+def callback_of(
+    progress: Callback | bool | None, bound_bytes: int | None, resident_bytes: Callable[[], int]
+) -> Iterator[Callback | None]:
+    """The callback that was given; for True one that shows what the command line shows."""
+    if progress is True:
+        with RunProgress(bound_bytes, resident_bytes, enabled=True) as shown:
+            yield shown
+    else:
+        yield progress or None
 
 
 class RunProgress:

@@ -84,8 +84,8 @@ def inputs(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def view_family(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models to be shown: a base, ft1 and ft2."""
-    folder = tmp_path_factory.mktemp("family")
+    """Models to be shown: a base, ft1 and ft2. Their paths are too long for a table, wherever the tests run."""
+    folder = tmp_path_factory.mktemp("a-family-of-models-in-a-folder-of-a-long-name")
     write_family(folder, Shape(64, 176, LAYERS, 4, 2, 512))
     return folder
 

@@ -39,7 +39,11 @@ RECIPES = {
     "iso_c": """
         merge_method: iso_c
         base_model: base
-        models: [{model: ft1}, {model: ft2}]
+        slices:
+          - sources:
+              - {model: base, layer_range: [0, 1]}
+              - {model: ft1, layer_range: [0, 1]}
+              - {model: ft2, layer_range: [0, 1]}
         dtype: bfloat16
         """,
     "copy": """

@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import plait
 import pytest
-import typer
 from checkpoints import write_family
 from merge_support import plait as in_a_process
 from merge_support import tensors_of, write_recipe
 from plait.cli import main
-from plait.engine.errors import Interrupted
-from plait.entry import leave_with_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -317,32 +314,3 @@ def test_the_demo_merges_two_skills_into_one_model(here: Path, say: Callable[...
     assert said.code == 0
     assert (here / "demo" / "config.json").exists()
     assert "merged" in said.out
-
-
-# ------------------------------------------------------------------------------------------------ interrupted
-
-
-@pytest.mark.parametrize(
-    ("raised", "says"),
-    [
-        (KeyboardInterrupt(), ["error: interrupted; nothing was written"]),
-        (Interrupted(0.25), ["error: interrupted; the output is not complete", "25% is done and kept"]),
-    ],
-)
-def test_an_interruption_says_what_is_left(
-    raised: BaseException, says: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    app = typer.Typer()
-    app.callback()(lambda: None)
-
-    @app.command()
-    def run() -> None:
-        raise raised
-
-    monkeypatch.setattr("sys.argv", ["plait", "run"])
-    with pytest.raises(SystemExit) as left:
-        leave_with_code(app)
-    assert left.value.code == 130
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == len(says)
-    assert all(part in line for part, line in zip(says, lines, strict=True))

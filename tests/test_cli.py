@@ -16,6 +16,7 @@ from checkpoints import write_family
 from merge_support import plait as in_a_process
 from merge_support import tensors_of, write_recipe
 from plait.cli import main
+from plait.examples.specialists import merged_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -313,4 +314,14 @@ def test_the_demo_merges_two_skills_into_one_model(here: Path, say: Callable[...
     said = say("demo", "demo")
     assert said.code == 0
     assert (here / "demo" / "config.json").exists()
+    assert merged_before(here / "demo")
+    assert not merged_before(here / "family")
     assert "merged" in said.out
+
+
+def test_the_demo_replaces_only_what_a_demo_made(here: Path, say: Callable[..., Said]) -> None:
+    before = {path.name: path.read_bytes() for path in (here / "family" / "base").iterdir()}
+    said = say("demo", "family/base")
+    assert (said.code, said.out) == (2, "")
+    assert "is not empty, and not of a demo" in said.err
+    assert {path.name: path.read_bytes() for path in (here / "family" / "base").iterdir()} == before

@@ -20,6 +20,7 @@ from .engine import host
 from .engine.compile import Compiled, compile_recipe, names_by_model
 from .engine.devices import wanted
 from .engine.errors import InputError, PlanError, RecipeError, UsageError
+from .engine.mapping import donor_of
 from .engine.methoddef import methods
 from .engine.plan import make_plan, on_devices
 from .engine.recipe_checks import unsupported
@@ -168,6 +169,10 @@ def plan(
     warnings += (*compiled.notes, *tokenizer.notes)
     if device != "auto" and not made.placement.devices:
         warnings += made.placement.reasons
+    donor = donor_of(parsed)
+    if not models[donor].config and any(model.config for model in models.values()):
+        lacking = "has no config.json, which the result takes from it: most programs cannot load a model without one"
+        warnings.append(f"{donor}: {lacking}; copy one into its folder, or list a model that has one first")
     warnings += _unused(parsed, models, names_by_model(compiled.graph.unused, models.values()))
     if processes > len(shards):
         idle = processes - len(shards)

@@ -123,7 +123,7 @@ def test_a_file_of_the_donor_that_leads_nowhere_is_named_before_the_work(inputs:
     base = inputs / "family" / "base"
     (base / name).unlink(missing_ok=True)
     (base / name).symlink_to("../blobs/gone")
-    with pytest.raises(InputError, match=f"base/{name}: cannot be read: No such file or directory"):
+    with pytest.raises(InputError, match=f"{name}: cannot be read: it is a link to .*gone, which is not there"):
         merge(inputs)
     assert not (inputs / "out").exists()
     (inputs / "family" / "blobs").mkdir()

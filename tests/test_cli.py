@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 import plait
 import pytest
-import typer
 from checkpoints import write_family
 from command_support import Said
 from merge_support import plait as in_a_process
 from merge_support import tensors_of, write_recipe
-from plait.engine.errors import Interrupted
-from plait.entry import leave_with_code
+from plait.examples.specialists import merged_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,33 +281,14 @@ def test_the_demo_merges_two_skills_into_one_model(here: Path, say: Callable[...
     said = say("demo", "demo")
     assert said.code == 0
     assert (here / "demo" / "config.json").exists()
+    assert merged_before(here / "demo")
+    assert not merged_before(here / "family")
     assert "merged" in said.out
 
 
-# ------------------------------------------------------------------------------------------------ interrupted
-
-
-@pytest.mark.parametrize(
-    ("raised", "says"),
-    [
-        (KeyboardInterrupt(), ["error: interrupted; nothing was written"]),
-        (Interrupted(0.25), ["error: interrupted; the output is not complete", "25% is done and kept"]),
-    ],
-)
-def test_an_interruption_says_what_is_left(
-    raised: BaseException, says: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    app = typer.Typer()
-    app.callback()(lambda: None)
-
-    @app.command()
-    def run() -> None:
-        raise raised
-
-    monkeypatch.setattr("sys.argv", ["plait", "run"])
-    with pytest.raises(SystemExit) as left:
-        leave_with_code(app)
-    assert left.value.code == 130
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == len(says)
-    assert all(part in line for part, line in zip(says, lines, strict=True))
+def test_the_demo_replaces_only_what_a_demo_made(here: Path, say: Callable[..., Said]) -> None:
+    before = {path.name: path.read_bytes() for path in (here / "family" / "base").iterdir()}
+    said = say("demo", "family/base")
+    assert (said.code, said.out) == (2, "")
+    assert "is not empty, and not of a demo" in said.err
+    assert {path.name: path.read_bytes() for path in (here / "family" / "base").iterdir()} == before

@@ -80,6 +80,17 @@ def test_a_model_of_which_nothing_is_used_is_told_with_the_reason(planned) -> No
     assert scaled_away.endswith("ft2: nothing of this model is in the result: a weight, a scale or a density is 0")
 
 
+def test_a_result_that_gets_no_config_is_said_before_the_work(planned, tmp_path, view_family) -> None:
+    (tmp_path / "bare").mkdir()
+    for file in (view_family / "ft1").glob("*.safetensors*"):
+        (tmp_path / "bare" / file.name).write_bytes(file.read_bytes())
+    two = "merge_method: linear\nparameters: {{weight: 1}}\nmodels: [{}, {}]\n"
+    (warning,) = planned(two.format("bare", "FT2")).warnings
+    assert warning.startswith("bare: has no config.json, which the result takes from it")
+    assert planned(two.format("FT2", "bare")).warnings == ()
+    assert "  B without config.json\n" in page(planned(two.format("FT2", "bare")))
+
+
 def test_a_bound_is_never_said_to_be_less_than_what_it_bounds(planned) -> None:
     merge = planned(DARE)
     assert merge.plan.minimum_bytes > merge.plan.predicted_peak_bytes  # the least that is promised has a margin

@@ -90,6 +90,9 @@ def _shape(stored: StoredTensor, model: Model) -> tuple[int, ...]:
 
 
 def _config(config: Mapping[str, object], other: Mapping[str, object]) -> Iterator[str]:
+    if bool(config) != bool(other):
+        yield f"{'with' if config else 'without'} config.json"
+        return
     mine, theirs = _flat(config), _flat(other)
     for key in dict.fromkeys((*mine, *theirs)):
         if key in _TELLS_NOTHING or key.startswith("_"):

@@ -7,4 +7,11 @@ RECIPE = FOLDER / "merge.yml"
 # Names of the model folders, the base first.
 MODELS: tuple[str, ...] = ("base", "sorter", "flipper")
 
-__all__ = ["FOLDER", "MODELS", "RECIPE"]
+
+def merged_before(folder: Path) -> bool:
+    """Whether a folder holds a merge by the recipe, finished or begun, and not somebody's own model."""
+    kept = folder / "plait.yml"
+    return kept.is_file() and kept.read_bytes() == RECIPE.read_bytes()
+
+
+__all__ = ["FOLDER", "MODELS", "RECIPE", "merged_before"]

@@ -156,6 +156,15 @@ def test_a_pointer_that_lies_still_does_not_talk_over_the_keyboard(house: Path, 
         assert told.inner_text() == focused
 
 
+def test_the_graph_tells_nothing_of_another_run_than_the_one_that_was(house: Path) -> None:
+    text = (house / "ties.html").read_text(encoding="utf-8")
+    assert "in 3 shards" in text.partition("<template")[0]
+    drawn = text.partition("<template")[2].partition("</template>")[0]
+    assert "model.embed_tokens.weight" in drawn
+    # Planned again, here and now, it has one shard, this machine's memory and its workers.
+    assert not [word for word in ("shard", "allowed", "worker", "tiles of") if word in drawn]
+
+
 def middle(cell: Any) -> tuple[float, float]:
     """Where to point at a cell."""
     box = cell.bounding_box()

@@ -36,11 +36,12 @@ _SMALLEST = 0.62
 def lines(document: Mapping[str, Any], *, inside: bool = False) -> Iterator[str]:
     """A document as SVG: folded, unfolded where it is expanded, or one tensor where it has one.
 
-    ``inside`` of a page it is light or dark as the page is.
+    ``inside`` of the page of a run that is over it is light or dark as the page is, and without what a run would take
+    here and now: the page says what that run took.
     """
     numbers = {model["mark"]: number for number, model in enumerate(document["models"])}
     body: list[str] = []
-    left, left_height = _models(document, numbers)
+    left, left_height = _models(document, numbers, () if inside else tuple(_facts(document)))
     body += svg.group(left, x=_MARGIN, y=_TOP)
     beside = _MARGIN + _LEFT + _GAP
     if document["tensor"] is None:
@@ -52,7 +53,7 @@ def lines(document: Mapping[str, Any], *, inside: bool = False) -> Iterator[str]
     body.append(svg.text(x, y, "HOW TENSORS ARE MADE" if x == _MARGIN else "HOW IT IS MADE", "head soft"))
     y += 14
     width = float(_WIDTH)
-    for part in _op_graphs(document, numbers):
+    for part in _op_graphs(document, numbers, tiles=not inside):
         heading = wrap(part.heading, _LONGEST)
         body += svg.group(_heading(heading, part.notes), x=x, y=y + 22)
         y += 26 + 18 * len(heading)
@@ -105,7 +106,9 @@ def _head(document: Mapping[str, Any]) -> Iterator[str]:
         yield svg.text(_MARGIN, 80, recipe["summary"], "soft")
 
 
-def _models(document: Mapping[str, Any], numbers: Mapping[str, int]) -> tuple[list[str], float]:
+def _models(
+    document: Mapping[str, Any], numbers: Mapping[str, int], facts_below: Sequence[tuple[str, str]]
+) -> tuple[list[str], float]:
     pieces = [svg.text(0, 0, "MODELS", "head soft")]
     y = 12.0
     for model in document["models"]:
@@ -120,7 +123,7 @@ def _models(document: Mapping[str, Any], numbers: Mapping[str, int]) -> tuple[li
         pieces += svg.group(inner, title=model["reference"], y=y)
         y += 52
     y += 24
-    for name, value in _facts(document):
+    for name, value in facts_below:
         pieces.append(svg.text(0, y, name, "small soft"))
         pieces.append(svg.text(80, y, svg.fitted(value, _LEFT - 80, size=10.5), "small ink"))
         y += 19
@@ -174,7 +177,7 @@ def _listed(names: Sequence[str]) -> tuple[list[str], float]:
     return pieces, 16.0 * rows
 
 
-def _op_graphs(document: Mapping[str, Any], numbers: Mapping[str, int]) -> Iterator[_Part]:
+def _op_graphs(document: Mapping[str, Any], numbers: Mapping[str, int], *, tiles: bool) -> Iterator[_Part]:
     """What is said of each kind, and the graphs of the main ones; where all is shown, that of every program."""
     if document["expanded"] and document["tensor"] is None:
         made: dict[int, list[Mapping[str, Any]]] = {}
@@ -185,7 +188,7 @@ def _op_graphs(document: Mapping[str, Any], numbers: Mapping[str, int]) -> Itera
             names = tuple(tensor["name"] for tensor in tensors)
             drawn = op_picture(program, tensors[0]["reads"], example=names[0], varies=(), numbers=numbers)
             heading = f"{count(len(names), 'tensor')} {program['nodes'][-1]['shape']}"
-            yield _Part(f"[{program['kind']}]  {heading}", _notes(program), drawn, names)
+            yield _Part(f"[{program['kind']}]  {heading}", _notes(program, tiles=tiles), drawn, names)
         return
     drawn_kinds = main_kinds(document, MOST_KINDS)
     for kind in document["kinds"]:
@@ -195,17 +198,17 @@ def _op_graphs(document: Mapping[str, Any], numbers: Mapping[str, int]) -> Itera
         if same is not None and same is kind:
             program = document["programs"][kind["program"]]
             drawn = op_picture(program, kind["reads"], example=kind["example"], varies=kind["varies"], numbers=numbers)
-            yield _Part(f"[{kind['number']}]  {kind['steps']}", f"{example} · {_notes(program)}", drawn)
+            yield _Part(f"[{kind['number']}]  {kind['steps']}", f"{example} · {_notes(program, tiles=tiles)}", drawn)
         elif same is not None:
             yield _Part(f"[{kind['number']}]  as [{same['number']}], but for types or numbers", example)
         else:
             yield _Part(f"[{kind['number']}]  {kind['steps']}", example)
 
 
-def _notes(program: Mapping[str, Any]) -> str:
-    """Shape, passes and memory of a program."""
+def _notes(program: Mapping[str, Any], *, tiles: bool) -> str:
+    """Shape, passes and, with ``tiles``, memory of a program."""
     passes: Sequence[Mapping[str, Any]] = program["passes"]
-    shape = program["nodes"][-1]["shape"]
+    said = f"{program['nodes'][-1]['shape']} · {count(len(passes), 'pass', 'passes')}"
     arena = max(each["arena_bytes"] for each in passes)
     tile = format_count(passes[-1]["tile_elements"])
-    return f"{shape} · {count(len(passes), 'pass', 'passes')}, tiles of {tile} elements, arena {format_bytes(arena)}"
+    return f"{said}, tiles of {tile} elements, arena {format_bytes(arena)}" if tiles else said

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..engine.errors import InputError
-from .json_fields import number, numbers, perhaps, texts, whole
+from .json_fields import get, mappings, number, numbers, perhaps, texts, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +24,25 @@ class RecordedSamples:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedDevice:
+    """A device that computed, ``machine`` counting from 0; None where there was only one."""
+
+    name: str
+    machine: int | None
+    predicted_peak_bytes: int | None
+    measured_peak_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedProcess:
+    """One of several processes of a run: the seconds and the resident memory that its part took."""
+
+    machine: int | None
+    seconds: float | None
+    measured_peak_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """What a run did; None where that was not recorded. Bytes, seconds and samples are those of its last session."""
 
@@ -38,6 +57,8 @@ class RunRecord:
     measured_peak_bytes: int | None
     predicted_seconds: float | None
     seconds: float | None
+    devices: tuple[RecordedDevice, ...]
+    processes: tuple[RecordedProcess, ...]
     resumed: bool
     warnings: tuple[str, ...] | None
     overflows: Mapping[str, int]
@@ -59,11 +80,30 @@ def read_run(path: Path, fields: Mapping[str, object]) -> RunRecord:
         measured_peak_bytes=whole(path, fields, "measured_peak_bytes"),
         predicted_seconds=number(path, fields, "predicted_seconds"),
         seconds=number(path, fields, "seconds"),
+        devices=tuple(
+            RecordedDevice(
+                get(path, each, "name", str),
+                whole(path, each, "machine"),
+                whole(path, each, "predicted_peak_bytes"),
+                whole(path, each, "measured_peak_bytes"),
+            )
+            for each in _listed(path, fields, "devices")
+        ),
+        processes=tuple(
+            RecordedProcess(
+                whole(path, each, "machine"), number(path, each, "seconds"), whole(path, each, "measured_peak_bytes")
+            )
+            for each in _listed(path, fields, "processes")
+        ),
         resumed=fields.get("resumed") is True,
         warnings=texts(path, fields, "warnings") if "warnings" in fields else None,
         overflows={str(name): whole(path, overflows, name) or 0 for name in overflows},
         samples=_samples(path, perhaps(path, fields, "samples", dict) or {}),
     )
+
+
+def _listed(path: Path, fields: Mapping[str, object], key: str) -> list[dict[str, object]]:
+    return mappings(path, fields, key) if key in fields else []
 
 
 def _samples(path: Path, fields: Mapping[str, object]) -> RecordedSamples:

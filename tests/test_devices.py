@@ -7,14 +7,15 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import plait
 import pytest
 from checkpoints import Shape, write_family
 from merge_support import file_bytes, write_recipe
-from plait.api import plan
 from plait.engine import devices
 from plait.engine.devices import kinds_there, pretended
 from plait.engine.errors import UsageError
-from plait.engine.units import MIB
+from plait.engine.units import MIB, format_bytes
+from plait.views.report_facts import Fact, facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,37 +43,39 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_merge_on_a_device_is_the_merge_on_the_host(here: Path, tmp_path: Path) -> None:
     recipe = here / "recipe.yml"
-    plan(recipe, device="cpu", workers=2).run(tmp_path / "host")
-    merge = plan(recipe, device=pretended(), device_memory="64MiB", workers=2)
-    report = merge.report()
+    plait.plan(recipe, device="cpu", workers=2).run(tmp_path / "host")
+    merge = plait.plan(recipe, device=pretended(), device_memory="64MiB", workers=2)
+    planned = merge.report()
     result = merge.run(tmp_path / "device", profile=True)
     host, device = file_bytes(tmp_path / "host"), file_bytes(tmp_path / "device")
     changing = {"plait-manifest.json", "plait-trace.json.gz"}
     assert {name for name in host if host[name] != device.get(name)} <= changing
     assert set(device) - set(host) <= changing
-    assert (report["device"], result.device) == ("pretended:0", "pretended:0")
+    assert (planned["device"], result.device) == ("pretended:0", "pretended:0")
     (entry,) = result.devices
     predicted, measured = entry["predicted_peak_bytes"], entry["measured_peak_bytes"]
     assert isinstance(predicted, int)
     assert isinstance(measured, int)
-    assert report["devices"] == [{"name": "pretended:0", "predicted_peak_bytes": predicted}]
+    assert planned["devices"] == [{"name": "pretended:0", "predicted_peak_bytes": predicted}]
     assert 0 < measured <= predicted <= 64 * MIB
     assert json.loads(device["plait-manifest.json"])["devices"] == [entry]
+    told = f"{format_bytes(measured)} at peak, {format_bytes(predicted)} predicted"
+    assert Fact("device", "pretended:0", told) in facts_of(plait.report(tmp_path / "device"))
     assert result.measured_peak_bytes <= result.predicted_peak_bytes + measured
     assert result.profile is not None
     assert sum(result.profile.activities.values()) > 0
 
 
 def test_a_device_that_was_asked_for_and_cannot_help_is_a_warning(here: Path) -> None:
-    merge = plan(here / "recipe.yml", device=pretended(), device_memory="64KiB", workers=2)
+    merge = plait.plan(here / "recipe.yml", device=pretended(), device_memory="64KiB", workers=2)
     assert merge.report()["device"] == "cpu"
     assert any("pretended:0 is left out: 64.0 KiB are too little" in warning for warning in merge.warnings)
 
 
 def test_without_a_device_auto_is_the_host_and_says_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "kinds_there", tuple)
-    report = plan(here / "recipe.yml").report()
-    assert (report["device"], report["devices"], report["placement"]) == ("cpu", [], [])
+    planned = plait.plan(here / "recipe.yml").report()
+    assert (planned["device"], planned["devices"], planned["placement"]) == ("cpu", [], [])
 
 
 def test_a_device_that_is_not_there_is_refused_before_anything_is_opened(
@@ -81,7 +84,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_opened(
     monkeypatch.setattr(devices, "kinds_there", tuple)
     recipe = write_recipe(tmp_path / "recipe.yml", RECIPE)
     with pytest.raises(UsageError, match=r"--device cuda:1: there is no such device here; there is cpu$"):
-        plan(recipe, device="cuda:1")
+        plait.plan(recipe, device="cuda:1")
 
 
 @pytest.mark.skipif(kinds_there() != (), reason="this machine has a device")
@@ -93,7 +96,7 @@ def test_the_command_line_names_what_is_there(here: Path, say: Callable[..., Sai
 
 def test_a_bound_that_is_no_size_is_refused(here: Path) -> None:
     with pytest.raises(ValueError, match="'much' is not a size"):
-        plan(here / "recipe.yml", device="cpu", device_memory="much")
+        plait.plan(here / "recipe.yml", device="cpu", device_memory="much")
 
 
 @pytest.mark.skipif(kinds_there() != (), reason="this machine has a device")

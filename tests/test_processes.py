@@ -13,7 +13,9 @@ import pytest
 from merge_support import plait as in_a_process
 from merge_support import save_model, tensors_of
 from plait.engine.errors import PlanError, ProcessError, UsageError
+from plait.engine.units import format_seconds
 from plait.loaders.folder import journal_of, journals_of_others
+from plait.views.report_facts import Fact, facts_of
 from processes_support import as_threads, interrupt, linked
 from resume_support import JOURNAL, MANIFEST, SHARD_BYTES, assert_no_model, contents, left_over, merge, write_inputs
 
@@ -53,6 +55,8 @@ def test_two_processes_make_the_folder_that_one_makes_in_the_memory_they_get(sha
     for figure in ("bytes_read", "bytes_written", "measured_peak_bytes", "predicted_peak_bytes", "workers"):
         assert report[figure] == sum(process[figure] for process in found["processes"])
     assert plait.verify(folder / "out").checks == plait.verify(shared / "expected").checks
+    longest = format_seconds(max(process["seconds"] for process in found["processes"]))
+    assert Fact("processes", "2", f"the longest took {longest}") in facts_of(plait.report(folder / "out"))
 
 
 @pytest.mark.parametrize("processes", [3, 6, 9])

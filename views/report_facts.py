@@ -9,7 +9,7 @@ from .figures import cosine, percent
 from .layout import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..reports.run_report import Measured, Movement, RunReport, Sizes
 
@@ -45,6 +45,8 @@ def facts_of(report: RunReport) -> list[Fact]:
         Fact("written", _bytes(run.bytes_written), _rate(report)),
         Fact("time", _seconds(run.seconds), "; ".join(filter(None, said))),
         Fact("peak memory", _bytes(run.measured_peak_bytes), _predicted(_bytes, run.predicted_peak_bytes)),
+        *_devices(report),
+        *_processes(report),
         Fact("seed", UNKNOWN if run.seed is None else str(run.seed)),
     ]
     if report.has_card:
@@ -130,6 +132,24 @@ def _seconds(value: float | None) -> str:
 
 def _predicted(show: Callable[[float | None], str], value: float | None) -> str:
     return "" if value is None else f"{show(value)} predicted"
+
+
+def _devices(report: RunReport) -> Iterator[Fact]:
+    for each in report.manifest.run.devices:
+        where = f" of machine {each.machine}" if each.machine else ""
+        peak = f"{_bytes(each.measured_peak_bytes)} at peak"
+        yield Fact(
+            "device", each.name + where, ", ".join(filter(None, (peak, _predicted(_bytes, each.predicted_peak_bytes))))
+        )
+
+
+def _processes(report: RunReport) -> Iterator[Fact]:
+    found = report.manifest.run.processes
+    if found:
+        machines = len({each.machine for each in found})
+        where = f" on {machines} machines" if machines > 1 else ""
+        longest = max((each.seconds for each in found if each.seconds is not None), default=None)
+        yield Fact("processes", f"{len(found)}{where}", f"the longest took {_seconds(longest)}")
 
 
 def _rate(report: RunReport) -> str:

@@ -297,6 +297,7 @@ def demo(
     from .examples.specialists import FOLDER, MODELS, RECIPE
     from .examples.specialists.score import score_folder
     from .loaders.folder import free_disk_bytes
+    from .reports.comparison import diff as compare
     from .views import demo as demo_view
     from .views import dry_run as dry_run_view
     from .views import result as result_view
@@ -310,7 +311,7 @@ def demo(
     result_view.show(result)
     scores = {name: score_folder(FOLDER / name) for name in MODELS}
     scores["merged"] = score_folder(out)
-    demo_view.show_scores(scores)
+    demo_view.show_scores(scores, {name: compare(FOLDER / name, out).total.relative_l2 for name in MODELS})
 
 
 def _print_json(value: dict[str, Any]) -> None:

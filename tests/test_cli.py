@@ -15,6 +15,8 @@ from checkpoints import write_family
 from merge_support import plait as in_a_process
 from merge_support import tensors_of, write_recipe
 from plait.cli import main
+from plait.examples import specialists
+from safetensors.torch import load_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -301,4 +303,11 @@ def test_the_demo_merges_two_skills_into_one_model(here: Path, say: Callable[...
     said = say("demo", "demo")
     assert said.code == 0
     assert (here / "demo" / "config.json").exists()
-    assert "merged" in said.out
+    *inputs, merged = [line.split() for line in said.out.splitlines()[-4:]]
+    assert (merged[0], len(merged)) == ("merged", 3)
+    weights = load_file(here / "demo" / "model.safetensors")
+    for name, *_, distance in inputs:
+        before = load_file(specialists.FOLDER / name / "model.safetensors")
+        moved = sum(float((weights[key].double() - before[key].double()).square().sum()) for key in weights)
+        size = sum(float(before[key].double().square().sum()) for key in weights)
+        assert distance == f"{(moved / size) ** 0.5:.1%}"

@@ -22,19 +22,15 @@ from typing import TYPE_CHECKING
 
 import torch
 from plait import ops as _registered
-from plait.engine.compile import compile_recipe
 from plait.engine.errors import PlaitError
 from plait.engine.execute import execute
 from plait.engine.graph import TensorSpec
 from plait.engine.methoddef import methods
 from plait.engine.model import Model, StoredTensor, TensorRole
 from plait.engine.opdef import ops
-from plait.engine.plan import make_plan
 from plait.engine.rates import RATES
-from plait.engine.recipe_parser import parse_recipe
-from plait.engine.schedule import Place
 from plait.engine.timing import Profiler
-from plait.engine.trial import example_recipe, try_out
+from plait.engine.trial import example_recipe, plan_of_example, try_out
 from plait.loaders.positioned_io import PositionedFile
 from plait.reports.scanning import scan
 
@@ -46,7 +42,6 @@ if TYPE_CHECKING:
 
 assert _registered
 
-PLENTY_BYTES = 1 << 60
 BLOCK_BYTES = 16 << 20
 
 
@@ -90,23 +85,10 @@ def measure_ops(side: int, rounds: int) -> dict[str, list[OpTime]]:
 
     for method in methods().values():
         for text in example_texts(method):
-            recipe = parse_recipe(text, "example.yml", {method.name: method}, strict=True)
-            models = {ref: model(str(ref)) for ref in recipe.references()}
             try:
-                graph = compile_recipe(recipe, method, models).graph
+                plan = plan_of_example(text, method, model)
             except PlaitError:
                 continue
-            plan = make_plan(
-                graph,
-                {"weight": Place(0, 0)},
-                workers=1,
-                seed=0,
-                budget_bytes=PLENTY_BYTES,
-                free_bytes=PLENTY_BYTES,
-                reserved_bytes=0,
-                peak_so_far_bytes=0,
-                header_bytes=0,
-            )
             for _ in range(rounds):
                 profiler = Profiler(time.thread_time)
                 execute(plan, memory, memory, timed=profiler.worker)

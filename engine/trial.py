@@ -22,9 +22,10 @@ from .schedule import Place
 from .units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from .methoddef import MethodDef, Param, Scope, Value
+    from .plan import Plan
 
 Switch: TypeAlias = "tuple[str, str]"
 """A parameter's name, and one of its values as a recipe spells it."""
@@ -115,11 +116,14 @@ def header_models() -> Iterator[Model]:
         yield Model(reference, reference, stored, {"weight": TensorRole()}, {}, None)
 
 
-def _cost(method: MethodDef, turned: Mapping[str, str]) -> Cost:
-    recipe = parse_recipe(example_recipe(method, turned), "example.yml", {method.name: method}, strict=True)
-    models = {model.reference: model for model in header_models()}
-    graph = compile_recipe(recipe, method, {ref: models[str(ref)] for ref in recipe.references()}).graph
-    plan = make_plan(
+def plan_of_example(text: str, method: MethodDef, model_of: Callable[[str], Model]) -> Plan:
+    """The plan of a recipe that merges one matrix, ``weight``, by one worker in memory without end.
+
+    ``model_of`` gives the model that a reference names. Raises what parsing and compiling raise.
+    """
+    recipe = parse_recipe(text, "example.yml", {method.name: method}, strict=True)
+    graph = compile_recipe(recipe, method, {ref: model_of(str(ref)) for ref in recipe.references()}).graph
+    return make_plan(
         graph,
         {"weight": Place(0, 0)},
         workers=1,
@@ -130,6 +134,11 @@ def _cost(method: MethodDef, turned: Mapping[str, str]) -> Cost:
         peak_so_far_bytes=0,
         header_bytes=0,
     )
+
+
+def _cost(method: MethodDef, turned: Mapping[str, str]) -> Cost:
+    models = {model.reference: model for model in header_models()}
+    plan = plan_of_example(example_recipe(method, turned), method, models.__getitem__)
     (program,) = plan.programs.values()
     cuts: set[str] = {each.granularity for each in program.passes}
     granularity = next((each for each in _COARSEST_FIRST if each in cuts), "element")

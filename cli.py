@@ -299,6 +299,7 @@ def demo(
     from .examples.specialists import FOLDER, MODELS, RECIPE, merged_before
     from .examples.specialists.score import score_folder
     from .loaders.folder import free_disk_bytes
+    from .reports.comparison import diff as compare
     from .reports.reporting import moved_inputs
     from .views import demo as demo_view
     from .views import dry_run as dry_run_view
@@ -316,7 +317,7 @@ def demo(
     result_view.show(result, moved=moved_inputs(out, merge.folders))
     scores = {name: score_folder(FOLDER / name) for name in MODELS}
     scores["merged"] = score_folder(out)
-    demo_view.show_scores(scores)
+    demo_view.show_scores(scores, {name: compare(FOLDER / name, out).total.relative_l2 for name in MODELS})
 
 
 def _print_json(value: dict[str, Any]) -> None:

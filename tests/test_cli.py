@@ -15,7 +15,8 @@ from checkpoints import write_family
 from command_support import Said
 from merge_support import plait as in_a_process
 from merge_support import tensors_of, write_recipe
-from plait.examples.specialists import merged_before
+from plait.examples.specialists import FOLDER, merged_before
+from safetensors.torch import load_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,7 +284,14 @@ def test_the_demo_merges_two_skills_into_one_model(here: Path, say: Callable[...
     assert (here / "demo" / "config.json").exists()
     assert merged_before(here / "demo")
     assert not merged_before(here / "family")
-    assert "merged" in said.out
+    *inputs, merged = [line.split() for line in said.out.splitlines()[-4:]]
+    assert (merged[0], len(merged)) == ("merged", 3)
+    weights = load_file(here / "demo" / "model.safetensors")
+    for name, *_, distance in inputs:
+        before = load_file(FOLDER / name / "model.safetensors")
+        moved = sum(float((weights[key].double() - before[key].double()).square().sum()) for key in weights)
+        size = sum(float(before[key].double().square().sum()) for key in weights)
+        assert distance == f"{(moved / size) ** 0.5:.1%}"
 
 
 def test_the_demo_replaces_only_what_a_demo_made(here: Path, say: Callable[..., Said]) -> None:

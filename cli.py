@@ -296,7 +296,7 @@ def demo(
     """Merge two small specialists and score the result; needs no network."""
     from .api import plan as make_plan
     from .engine.host import resident_bytes
-    from .examples.specialists import FOLDER, MODELS, RECIPE, merged_before
+    from .examples.specialists import FOLDER, MODELS, RECIPE, replaces
     from .examples.specialists.score import score_folder
     from .loaders.folder import free_disk_bytes
     from .reports.comparison import diff as compare
@@ -307,9 +307,7 @@ def demo(
     from .views.progress import RunProgress
 
     out = folder or Path("demo-output")
-    again = merged_before(out)
-    if out.is_dir() and any(out.iterdir()) and not again:
-        raise UsageError(f"{out} is not empty, and not of a demo; name a new folder: plait demo DIR")
+    again = replaces(out)
     merge = make_plan(RECIPE, memory=options.size(memory, "--memory"))
     dry_run_view.show(merge, free_disk_bytes=free_disk_bytes(out))
     with RunProgress(merge.plan.budget_bytes, resident_bytes, enabled=True) as progress:

@@ -15,7 +15,7 @@ from checkpoints import write_family
 from command_support import Said
 from merge_support import plait as in_a_process
 from merge_support import tensors_of, write_recipe
-from plait.examples.specialists import FOLDER, merged_before
+from plait.examples.specialists import FOLDER, replaces
 from safetensors.torch import load_file
 
 if TYPE_CHECKING:
@@ -282,8 +282,8 @@ def test_the_demo_merges_two_skills_into_one_model(here: Path, say: Callable[...
     said = say("demo", "demo")
     assert said.code == 0
     assert (here / "demo" / "config.json").exists()
-    assert merged_before(here / "demo")
-    assert not merged_before(here / "family")
+    assert replaces(here / "demo")
+    assert not replaces(here / "new")
     *inputs, merged = [line.split() for line in said.out.splitlines()[-4:]]
     assert (merged[0], len(merged)) == ("merged", 3)
     weights = load_file(here / "demo" / "model.safetensors")

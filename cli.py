@@ -82,6 +82,7 @@ def run(
     from .runs.launching import launched, processes_of, started_alone
     from .views import dry_run as dry_run_view
     from .views import result as result_view
+    from .views.graph_document import document
     from .views.progress import RunProgress
 
     check_asked(graph or [], recipe=recipe)
@@ -110,7 +111,7 @@ def run(
         merge.write_graph(path, expand=expand, tensor=tensor, out=out)
     if dry_run:
         if as_json:
-            _print_json(merge.report())
+            _print_json(merge.report() | ({"graph": document(merge, tensor=tensor)} if tensor is not None else {}))
         else:
             free_bytes = free_disk_bytes(out or Path.cwd())
             dry_run_view.show(merge, free_disk_bytes=free_bytes, tensor_name=tensor, verbose=verbose or expand)

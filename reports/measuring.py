@@ -6,6 +6,7 @@ and the independence of both are the engine's, and what takes the "shards" is in
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -75,9 +76,18 @@ def measure(
     direct = sum(expected.values()) > host.free_memory_bytes() * CACHED_SHARE
     with FilePool(expected_bytes=expected, direct=direct) as files:
         # What is not finite is counted, so all of it is let through.
-        final = execute(plan, files, _Taker(take), progress, let_through=set())
+        final = execute(plan, files, _Taker(take), progress and _only_reading(plan, progress), let_through=set())
     refuse_changed(opened)
     return final
+
+
+def _only_reading(plan: Plan, progress: Callback) -> Callback:
+    """Tells of what is read alone: figures are not written anywhere."""
+
+    def tell(now: Progress) -> None:
+        progress(replace(now, bytes_written=0, bytes_total=now.bytes_total - plan.bytes_written))
+
+    return tell
 
 
 class _Taker:

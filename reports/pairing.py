@@ -73,7 +73,8 @@ def pair_up(a: Model, b: Model) -> Pairing:
         raise InputError(f"{a.reference} and {b.reference} have no tensor that can be compared: {why}")
     recast = sum(pair.a.spec.dtype != pair.b.spec.dtype for pair in pairs)
     if recast:
-        notes.append(f"{recast} of the compared tensors have another dtype in B: their values are compared")
+        have = "has" if recast == 1 else "have"
+        notes.append(f"{recast} of the compared tensors {have} another dtype in B: their values are compared")
     return Pairing(
         pairs=tuple(pairs),
         only_a=tuple(name for name in held_a if name not in held_b),

@@ -115,6 +115,8 @@ def test_a_dry_run_for_people_names_models_totals_and_ops(here: Path, say: Calla
 
 
 def test_an_unknown_tensor_is_a_mistake(here: Path, say: Callable[..., Said]) -> None:
+    found = say("run", "recipe.yml", "--dry-run", "--tensor", "model.norm.weight", "--json").report["graph"]
+    assert [tensor["name"] for tensor in found["tensors"]] == ["model.norm.weight"]
     said = say("run", "recipe.yml", "--dry-run", "--tensor", "model.nrm.weight")
     assert said.code == 2
     assert "model.nrm.weight" in said.err

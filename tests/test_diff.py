@@ -21,6 +21,7 @@ from plait.reports.comparison import plan_diff
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from plait.engine.progress import Progress
     from plait.reports.diff_report import DiffReport, Figures
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2]
@@ -161,7 +162,7 @@ def test_other_shapes_and_kinds_of_numbers_are_listed(tmp_path: Path) -> None:
     ]
     halved = next(tensor for tensor in report.tensors if tensor.dtype_b == "float16")
     check(halved.figures, [(a[halved.name], b[halved.name])])
-    assert "1 of the compared tensors have another dtype in B: their values are compared" in report.notes
+    assert "1 of the compared tensors has another dtype in B: their values are compared" in report.notes
 
 
 def test_of_other_vocabularies_the_common_rows_are_compared(tmp_path: Path) -> None:
@@ -225,6 +226,14 @@ def test_the_peak_is_what_was_promised(family: Path, options: tuple[str, ...]) -
     rounding_bytes = 1 << 20
     assert peak_bytes(finished) <= predicted_bytes + rounding_bytes
     assert predicted_bytes <= parse_size("300MiB") + rounding_bytes
+
+
+def test_progress_is_of_what_is_read(family: Path) -> None:
+    seen: list[Progress] = []
+    report = plan_diff(family / "base", family / "ft1", workers=2).run(seen.append)
+    assert {now.bytes_written for now in seen} == {0}
+    assert (seen[-1].bytes_read, seen[-1].share) == (report.bytes_read, 1.0)
+    assert seen[-1].bytes_total == seen[-1].bytes_read
 
 
 def test_too_little_memory_is_refused_with_the_least(family: Path) -> None:

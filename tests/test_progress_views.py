@@ -81,6 +81,7 @@ def test_the_next_stage_is_told_from_its_start(capsys: pytest.CaptureFixture[str
         (at(40), 60),
         (Progress(60, 0, 180, 0, 1, 4.0), 8.0),  # by bytes, where a stage does not know: 15 a second
         (Progress(0, 0, 180, 0, 1, 4.0), None),
+        (Progress(180, 0, 180, 1, 1, 0.5), None),  # over before anything could be said
     ],
 )
 def test_time_left(given: Progress, left: float | None) -> None:
@@ -88,7 +89,8 @@ def test_time_left(given: Progress, left: float | None) -> None:
     pace.take(given, 0)
     assert pace.seconds_left == left
     said = progress.time_left(pace)
-    assert said == "time left not known yet" if left is None else said.endswith(" left")
+    unknown = "done" if given.bytes_read == given.bytes_total else "time left not known yet"
+    assert said == unknown if left is None else said.endswith(" left")
 
 
 def test_rates_are_of_the_last_seconds_and_the_peak_is_of_the_run() -> None:

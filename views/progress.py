@@ -108,7 +108,9 @@ def moved(pace: Pace) -> str:
 
 def time_left(pace: Pace) -> str:
     """How long it will take."""
-    return "time left not known yet" if pace.seconds_left is None else f"{format_seconds(pace.seconds_left)} left"
+    if pace.seconds_left is None:
+        return "done" if pace.share == 1.0 else "time left not known yet"
+    return f"{format_seconds(pace.seconds_left)} left"
 
 
 def memory(pace: Pace) -> str:

@@ -40,13 +40,13 @@ def show_start(merge: MergePlan, out: Path) -> None:
     plan = merge.plan
     console = messages()
     parts = merge.parts
-    processes = f"{parts.words} with each " if parts.words else ""
+    workers = count(plan.workers, "worker")
+    workers = f"{parts.words} with {workers} each" if parts.words else workers
     peak = f"{format_bytes(parts.predicted_peak_bytes)}{parts.of_each}"
     line = (
         f"{merge.method.name} of {count(len(merge.models), 'model')} into {clean(str(out))}: "
         f"{count(merge.tensors, 'tensor')}, read {format_bytes(parts.bytes_read)}, "
-        f"write {format_bytes(plan.bytes_written)}, peak memory {peak}, "
-        f"{processes}{count(plan.workers, 'worker')}"
+        f"write {format_bytes(plan.bytes_written)}, peak memory {peak}, {workers}"
     )
     print_lines(console, map(Text, wrap(line, width_of(console), indent=2)))
 

@@ -65,7 +65,7 @@ def totals(merge: MergePlan, width: int | None, *, free_disk_bytes: int, verbose
     sizes = f"a shard of {largest}" if len(merge.shards) == 1 else f"{len(merge.shards)} shards of {least} to {largest}"
     lacking = "" if merge.disk_needed_bytes <= free_disk_bytes else ": too little"
     reached = " (while planning)" if plan.predicted_peak_bytes == plan.peak_so_far_bytes else ""
-    each = f"; {parts.words} with each a part of it, as shown" if parts.words else ""
+    each = f"; {parts.words} share it, each as shown" if parts.words else ""
     pairs = [
         ("read", f"{format_bytes(parts.bytes_read)}, at most {count(plan.passes, 'pass', 'passes')} over a tensor"),
         ("write", f"{format_bytes(plan.bytes_written)}, {count(merge.tensors, 'tensor')} in {sizes}"),

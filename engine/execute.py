@@ -22,6 +22,7 @@ from .host import give_back_freed_memory, one_torch_thread
 from .progress import Progress
 from .rates import RATES
 from .resumption import spared_bytes
+from .signals import held_back
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -58,27 +59,25 @@ def execute(
     Raises what a reader, a writer or a kernel raised first, or KeyboardInterrupt, after every worker has ended.
     """
     run = Run(plan, reader, writer, let_through, left or {}, recorder, rates, timed or Worker)
-    threads_before = torch.get_num_threads()
-    one_torch_thread()
     if any(each.wholes for program in plan.programs.values() for each in program.passes):
         give_back_freed_memory()
     threads = [threading.Thread(target=run.work, name=f"plait-{index}") for index in range(plan.workers)]
-    try:
-        if recorder is not None:
-            recorder.start(run.fail)
-        for thread in threads:
-            thread.start()
-        while not run.ended.wait(every_seconds):
-            if progress is not None:
-                progress(run.progress())
-    finally:
+    with one_torch_thread():
         try:
-            run.end(threads)
-        except KeyboardInterrupt:
-            run.end(threads)  # nobody may be left behind; a second one is not held up
-            raise
+            with held_back():
+                if recorder is not None:
+                    recorder.start(run.fail)
+                for thread in threads:
+                    thread.start()
+            while not run.ended.wait(every_seconds):
+                if progress is not None:
+                    progress(run.progress())
         finally:
-            torch.set_num_threads(threads_before)
+            try:
+                run.end(threads)
+            except KeyboardInterrupt:
+                run.end(threads)  # nobody may be left behind; a second one is not held up
+                raise
     if run.error is not None:
         raise run.error
     final = run.progress()
@@ -167,19 +166,22 @@ class Run:
         """What a thread does: tile after tile until nothing is left."""
         try:
             # What is not finite is found where it is written; numpy has nothing to say about it.
-            with torch.inference_mode(), np.errstate(all="ignore"):
-                one_torch_thread()
-                with closing(self._make_worker(self)) as worker:
-                    while (task := worker.take()) is not None:
-                        self.forecast.begin(id(worker), (started := time.perf_counter()) - self._started)
-                        overflowed = worker.run(task)
-                        ran = time.perf_counter()
-                        if self.recorder is not None and task.island.in_last_pass:
-                            self.recorder.finished(task.island.position, task.tile, overflowed)
-                        plan, elements = task.island.plan, task.tile.elements
-                        self.forecast.tile(id(worker), plan, task.pass_index, elements, ran - started)
-                        if worker.done(task):
-                            self.forecast.ended(plan, task.pass_index, time.perf_counter() - ran)
+            with (
+                torch.inference_mode(),
+                np.errstate(all="ignore"),
+                one_torch_thread(),
+                closing(self._make_worker(self)) as worker,
+            ):
+                while (task := worker.take()) is not None:
+                    self.forecast.begin(id(worker), (started := time.perf_counter()) - self._started)
+                    overflowed = worker.run(task)
+                    ran = time.perf_counter()
+                    if self.recorder is not None and task.island.in_last_pass:
+                        self.recorder.finished(task.island.position, task.tile, overflowed)
+                    plan, elements = task.island.plan, task.tile.elements
+                    self.forecast.tile(id(worker), plan, task.pass_index, elements, ran - started)
+                    if worker.done(task):
+                        self.forecast.ended(plan, task.pass_index, time.perf_counter() - ran)
         except BaseException as error:  # whatever it is, the caller has to see it
             self.fail(error)
         finally:

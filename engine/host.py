@@ -5,11 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _CGROUPS = (  # folder, limit, usage, and what of the usage is cache that gives way
     ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),  # version 2
@@ -111,6 +115,12 @@ def give_back_freed_memory() -> None:
             mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
-def one_torch_thread() -> None:
-    """Let torch compute in the calling thread alone: our workers are the parallelism."""
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Let torch compute in the calling thread alone: several would wait for our workers, or for each other."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -61,8 +61,9 @@ class Recorder:
 
     def start(self, failed: Callable[[BaseException], None]) -> None:
         """Begin to write batches; ``failed`` is told where that is not possible."""
-        self._thread = threading.Thread(target=self._work, args=(failed,), name="plait-journal")
-        self._thread.start()
+        thread = threading.Thread(target=self._work, args=(failed,), name="plait-journal")
+        thread.start()
+        self._thread = thread
 
     def stop(self) -> None:
         """Write down everything that is finished, and end. Raises OutputError."""

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..engine.errors import UsageError
+from ..engine.signals import held_back
 from .lock import runs, this_process
 
 if TYPE_CHECKING:
@@ -85,7 +86,12 @@ class Reporter:
 
     def __enter__(self) -> Reporter:
         self._write()
-        self._thread.start()
+        try:
+            with held_back():
+                self._thread.start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(

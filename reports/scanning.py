@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -114,7 +113,7 @@ def scan(
     workers = min(host.usable_cores(), MOST_WORKERS)
     if room_bytes is not None:
         workers = max(min(workers, room_bytes // WORKER_BYTES), 1)
-    with _one_torch_thread():
+    with host.one_torch_thread():
         return _Scanner(files, digests=digests, workers=workers, progress=progress).run()
 
 
@@ -294,14 +293,3 @@ def _page_aligned(size_bytes: int) -> torch.Tensor:
     room = torch.empty(size_bytes + PAGE_BYTES, dtype=torch.uint8)
     start = -room.data_ptr() % PAGE_BYTES
     return room[start : start + size_bytes]
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Let torch compute in the calling thread alone: the files' threads are the parallelism."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

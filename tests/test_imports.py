@@ -35,7 +35,9 @@ DEFINITIONS = frozenset(
 """The leaf modules of engine: data and declarations. They import each other and no machinery."""
 
 OPS_MAY_IMPORT = frozenset({"errors", "graph", "methoddef", "opdef", "panels", "row_map", "units"})
-LOADERS_MAY_IMPORT = frozenset({"errors", "graph", "model", "rates", "recipe", "suggest", "units", "vocabulary"})
+LOADERS_MAY_IMPORT = frozenset(
+    {"errors", "graph", "model", "rates", "recipe", "signals", "suggest", "units", "vocabulary"}
+)
 VIEWS_MAY_IMPORT = DEFINITIONS | {
     "mapping",
     "plan",

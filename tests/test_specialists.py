@@ -12,9 +12,10 @@ import pytest
 import torch
 import yaml
 from plait.api import plan
+from plait.engine.host import one_torch_thread
 from plait.examples.specialists import FOLDER, MODELS, RECIPE
 from plait.examples.specialists.model import decode_greedily, empty_cache, forward, read_llama
-from plait.examples.specialists.score import SKILLS, one_thread, score_folder
+from plait.examples.specialists.score import SKILLS, score_folder
 from plait.examples.specialists.tasks import (
     CORPORA,
     PAD_ID,
@@ -93,7 +94,7 @@ def test_a_merge_scores_what_the_readme_says(tmp_path) -> None:
 def test_scoring_leaves_the_number_of_threads_as_it_was() -> None:
     before = torch.get_num_threads()
     seen = []
-    with one_thread():
+    with one_torch_thread():
         seen.append(torch.get_num_threads())
     assert (seen, torch.get_num_threads()) == ([1], before)
 

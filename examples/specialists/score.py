@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
+from ...engine.host import one_torch_thread
 from . import FOLDER, MODELS
 from .model import Llama, decode_greedily, read_llama
 from .tasks import TASKS, Problem, decode, encode, scored_problems
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # The skills that the specialists are trained for; `copy`, which all models can do, is left out.
 SKILLS: tuple[str, ...] = ("sort", "flip")
@@ -48,19 +44,8 @@ def score_folder(folder: Path, *, problems: int = 200) -> dict[str, float]:
     Raises FileNotFoundError where the folder holds no config.json or no safetensors file.
     """
     llama = read_llama(folder)
-    with one_thread():
+    with one_torch_thread():  # several wait for each other most of the time: the matrices are tiny
         return {skill: score_task(llama, skill, problems) for skill in SKILLS}
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Several threads wait for each other most of the time: the matrices are tiny."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,14 +10,13 @@ import networkx as nx
 import plait
 import torch
 from plait.engine.time_model import RATES
-from view_support import SCALED, passthrough
+from view_support import LAYERS, SCALED, passthrough
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from plait.engine.graph import Node
 
-LAYERS = 12
 
 NAME = "model.layers.5.mlp.up_proj.weight"
 PICTURES = ("dot", "mmd", "svg")

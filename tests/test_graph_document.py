@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import pytest
-from checkpoints import Shape, write_family
 from graph_support import (
     DARE,
     EXPANSION,
@@ -37,16 +36,9 @@ DOCS = Path(__file__).parent.parent / "docs" / "graph-json.md"
 FIELD = re.compile(r"`(\w+)`")
 
 
-@pytest.fixture(scope="module")
-def family(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("family")
-    write_family(folder, Shape(64, 176, LAYERS, 4, 2, 512))
-    return folder
-
-
 @pytest.fixture(scope="module", params=RECIPES)
-def merge(request, family) -> plait.MergePlan:
-    return planned(family, RECIPES[request.param])
+def merge(request, view_family) -> plait.MergePlan:
+    return planned(view_family, RECIPES[request.param])
 
 
 def expanded(merge: plait.MergePlan) -> dict[str, Any]:
@@ -120,9 +112,9 @@ def test_times_are_those_of_the_plan(merge) -> None:
         assert told == pytest.approx(seconds[merge.plan.island_of(tensor["name"]).program], abs=1e-6)
 
 
-def test_offsets_are_where_the_bytes_are(family, tmp_path) -> None:
+def test_offsets_are_where_the_bytes_are(view_family, tmp_path) -> None:
     # A stored tensor, found by nothing but the document, is what the run wrote where the document says.
-    merge = planned(family, EXPANSION)
+    merge = planned(view_family, EXPANSION)
     found = expanded(merge)
     merge.run(tmp_path / "out")
     copied = 0
@@ -130,7 +122,7 @@ def test_offsets_are_where_the_bytes_are(family, tmp_path) -> None:
         if len(tensor["reads"]) == 1:
             (read,) = tensor["reads"]
             assert read["model"] == "A"
-            stored = (family / "base" / read["file"]).read_bytes()
+            stored = (view_family / "base" / read["file"]).read_bytes()
             written = (tmp_path / "out" / found["shards"][tensor["shard"]]["name"]).read_bytes()
             start, end = tensor["offset_bytes"], tensor["offset_bytes"] + tensor["bytes"]
             assert written[start:end] == stored[read["offset_bytes"] :][: tensor["bytes"]]
@@ -198,15 +190,15 @@ def test_what_is_folded_says_the_same_as_what_is_not(merge) -> None:
     ),
     times=st.integers(1, 3),
 )
-def test_groups_say_where_every_layer_comes_from(family, slices, times) -> None:
+def test_groups_say_where_every_layer_comes_from(view_family, slices, times) -> None:
     every = slices * times
-    found = document(planned(family, passthrough(*every)))
+    found = document(planned(view_family, passthrough(*every)))
     marks = {model["reference"]: model["mark"] for model in found["models"]}
     assert layers_of(found) == [(marks[model], layer) for model, start, end in every for layer in range(start, end)]
 
 
-def test_a_pattern_has_its_parts_once(family) -> None:
-    found = document(planned(family, PATTERN))
+def test_a_pattern_has_its_parts_once(view_family) -> None:
+    found = document(planned(view_family, PATTERN))
     (pattern,) = [group for group in found["groups"] if group["times"] > 1]
     assert (pattern["title"], pattern["times"], pattern["shift"]) == ("model.layers.0–15", 4, 3)
     assert [source["layers"] for source in pattern["from"]] == ["0–11"]
@@ -223,9 +215,9 @@ def test_a_pattern_has_its_parts_once(family) -> None:
 # --------------------------------------------------------------------------------------------- follows the recipe
 
 
-def test_another_recipe_is_another_document(family) -> None:
+def test_another_recipe_is_another_document(view_family) -> None:
     def factors(recipe: str) -> set[float]:
-        found = document(planned(family, recipe), expand=True)
+        found = document(planned(view_family, recipe), expand=True)
         return {
             node["attrs"]["factor"]
             for program in found["programs"]
@@ -236,17 +228,17 @@ def test_another_recipe_is_another_document(family) -> None:
     assert 0.5 / 0.6 in factors(DARE)
     assert 0.25 / 0.6 in factors(DARE.replace("weight: 0.5", "weight: 0.25"))
     assert 0.5 / 0.6 not in factors(DARE.replace("weight: 0.5", "weight: 0.25"))
-    steps = [document(planned(family, recipe))["kinds"][0]["steps"] for recipe in (DARE, SLERP, EXPANSION)]
+    steps = [document(planned(view_family, recipe))["kinds"][0]["steps"] for recipe in (DARE, SLERP, EXPANSION)]
     assert steps[0] == "sub → drop → scale → elect → agree_sum → add"
     assert "slerp_coefficients" in steps[1]
     assert steps[2] == "copied unchanged"
-    assert document(planned(family, DARE, seed=7))["recipe"]["seed"] == 7
-    shallow = layers_of(document(planned(family, passthrough(("ft1", 0, 3)))))
+    assert document(planned(view_family, DARE, seed=7))["recipe"]["seed"] == 7
+    shallow = layers_of(document(planned(view_family, passthrough(("ft1", 0, 3)))))
     assert shallow == [("A", 0), ("A", 1), ("A", 2)]
 
 
-def test_numbers_that_differ_over_a_kind_are_told_as_ranges(family) -> None:
-    found = document(planned(family, DARE))
+def test_numbers_that_differ_over_a_kind_are_told_as_ranges(view_family) -> None:
+    found = document(planned(view_family, DARE))
     (kind,) = found["kinds"]
     (varying,) = kind["varies"]
     nodes = found["programs"][kind["program"]]["nodes"]
@@ -254,8 +246,8 @@ def test_numbers_that_differ_over_a_kind_are_told_as_ranges(family) -> None:
     assert (varying["low"], varying["high"]) == pytest.approx((0.4 / 0.55, 0.9 / 0.55))
 
 
-def test_one_tensor_is_shown_alone(family) -> None:
-    merge = planned(family, DARE)
+def test_one_tensor_is_shown_alone(view_family) -> None:
+    merge = planned(view_family, DARE)
     name = "model.layers.5.mlp.up_proj.weight"
     found = document(merge, tensor=name)
     assert found["tensor"] == name
@@ -269,8 +261,8 @@ def test_one_tensor_is_shown_alone(family) -> None:
         document(merge, tensor="model.layers.99.mlp.up_proj.weight")
 
 
-def test_a_tensor_that_equals_another_is_made_once(family) -> None:
-    found = expanded(planned(family, EXPANSION))
+def test_a_tensor_that_equals_another_is_made_once(view_family) -> None:
+    found = expanded(planned(view_family, EXPANSION))
     again = [tensor for tensor in found["tensors"] if tensor["same_as"] is not None]
     assert again
     names = {tensor["name"]: tensor for tensor in found["tensors"]}
@@ -278,7 +270,7 @@ def test_a_tensor_that_equals_another_is_made_once(family) -> None:
         first = names[tensor["same_as"]]
         assert (tensor["reads"], tensor["program"]) == (first["reads"], first["program"])
         assert (tensor["shard"], tensor["offset_bytes"]) != (first["shard"], first["offset_bytes"])
-    one = document(planned(family, EXPANSION), tensor=again[0]["name"])
+    one = document(planned(view_family, EXPANSION), tensor=again[0]["name"])
     assert one["tensors"][0]["same_as"] == again[0]["same_as"]
 
 
@@ -302,9 +294,9 @@ def test_the_docs_name_every_field(merge) -> None:
     assert told - known == set()
 
 
-def test_the_graph_is_built_by_the_lines_in_the_docs(family, tmp_path, monkeypatch) -> None:
+def test_the_graph_is_built_by_the_lines_in_the_docs(view_family, tmp_path, monkeypatch) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    merge = planned(family, DARE)
+    merge = planned(view_family, DARE)
     merge.write_graph(tmp_path / "merge.json", expand=True)
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}

@@ -12,15 +12,12 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from checkpoints import Shape, write_family
-from graph_support import DARE, EXPANSION, LAYERS, NAME, PATTERN, PICTURES, RECIPES, planned, written
+from graph_support import DARE, EXPANSION, NAME, PATTERN, PICTURES, RECIPES, planned, written
 from merge_support import save_model
 from plait.views.graph_document import document
 from plait.views.graph_ops import op_picture
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import plait
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,13 +32,6 @@ HOSTILE = (
 )
 
 
-@pytest.fixture(scope="module")
-def family(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("family")
-    write_family(folder, Shape(64, 176, LAYERS, 4, 2, 512))
-    return folder
-
-
 def words_of(picture: str) -> str:
     """All text of an SVG."""
     return " ".join(
@@ -53,8 +43,8 @@ def words_of(picture: str) -> str:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_json_is_the_document(family, tmp_path, recipe) -> None:
-    merge = planned(family, RECIPES[recipe])
+def test_json_is_the_document(view_family, tmp_path, recipe) -> None:
+    merge = planned(view_family, RECIPES[recipe])
     for options in ({}, {"expand": True}, {"tensor": NAME}):
         text = written(merge, tmp_path / "graph.json", **options)
         assert json.loads(text) == json.loads(json.dumps(document(merge, **options)))
@@ -63,8 +53,8 @@ def test_json_is_the_document(family, tmp_path, recipe) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_picture_has_every_model_every_group_and_the_steps(family, tmp_path, recipe) -> None:
-    merge = planned(family, RECIPES[recipe])
+def test_the_picture_has_every_model_every_group_and_the_steps(view_family, tmp_path, recipe) -> None:
+    merge = planned(view_family, RECIPES[recipe])
     found = document(merge)
     picture = written(merge, tmp_path / "graph.svg")
     root = ElementTree.fromstring(picture)
@@ -93,21 +83,21 @@ def strands(picture: str) -> list[str]:
     ]
 
 
-def test_strands_show_who_gives_what(family, tmp_path) -> None:
+def test_strands_show_who_gives_what(view_family, tmp_path) -> None:
     def drawn(recipe: str) -> list[str]:
-        return strands(written(planned(family, recipe), tmp_path / "graph.svg"))
+        return strands(written(planned(view_family, recipe), tmp_path / "graph.svg"))
 
     assert drawn(DARE) == [f"model{number}-edge" for number in range(3)]
     assert drawn(RECIPES["frankenmerge"]) == [f"model{number}-edge" for number in range(3)]
     assert drawn(EXPANSION) == ["model0-edge"] * 2
     assert drawn(PATTERN) == ["model0-edge"] * 8
     # One layer four times over: as many beads.
-    assert "stroke-dasharray" in written(planned(family, EXPANSION), tmp_path / "graph.svg")
+    assert "stroke-dasharray" in written(planned(view_family, EXPANSION), tmp_path / "graph.svg")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_boxes_of_an_op_graph_lie_beside_each_other(family, recipe) -> None:
-    found = document(planned(family, RECIPES[recipe]), expand=True)
+def test_boxes_of_an_op_graph_lie_beside_each_other(view_family, recipe) -> None:
+    found = document(planned(view_family, RECIPES[recipe]), expand=True)
     numbers = {model["mark"]: number for number, model in enumerate(found["models"])}
     kinds = {kind["program"]: kind for kind in found["kinds"]}
     for number in kinds:
@@ -136,8 +126,8 @@ def test_boxes_of_an_op_graph_lie_beside_each_other(family, recipe) -> None:
     ("recipe", "options"),
     [("dare", {}), ("pattern", {}), ("expansion", {"expand": True}), ("ties", {"tensor": NAME})],
 )
-def test_graphviz_draws_it(family, tmp_path, recipe, options) -> None:
-    merge = planned(family, RECIPES[recipe])
+def test_graphviz_draws_it(view_family, tmp_path, recipe, options) -> None:
+    merge = planned(view_family, RECIPES[recipe])
     text = written(merge, tmp_path / "graph.dot", **options)
     assert graphviz(text).count('class="cluster"') == text.count("subgraph cluster_")
 
@@ -151,8 +141,8 @@ def graphviz(text: str) -> str:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_dot_has_models_groups_and_layers(family, tmp_path, recipe) -> None:
-    merge = planned(family, RECIPES[recipe])
+def test_dot_has_models_groups_and_layers(view_family, tmp_path, recipe) -> None:
+    merge = planned(view_family, RECIPES[recipe])
     text = written(merge, tmp_path / "graph.dot")
     for group in document(merge)["groups"]:
         assert f'label="{group["title"]}' in text
@@ -181,8 +171,8 @@ def check_mermaid(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_mermaid_has_what_dot_has(family, tmp_path, recipe) -> None:
-    merge = planned(family, RECIPES[recipe])
+def test_mermaid_has_what_dot_has(view_family, tmp_path, recipe) -> None:
+    merge = planned(view_family, RECIPES[recipe])
     for options in ({}, {"tensor": NAME}):
         lines = check_mermaid(written(merge, tmp_path / "graph.mmd", **options))
         dot = written(merge, tmp_path / "graph.dot", **options)
@@ -190,8 +180,8 @@ def test_mermaid_has_what_dot_has(family, tmp_path, recipe) -> None:
         assert sum("subgraph" in line for line in lines) == dot.count("subgraph cluster_")
 
 
-def test_everything_unfolded_has_every_tensor(family, tmp_path) -> None:
-    merge = planned(family, EXPANSION)
+def test_everything_unfolded_has_every_tensor(view_family, tmp_path) -> None:
+    merge = planned(view_family, EXPANSION)
     names = [tensor.name for tensor in merge.compiled.mapping.tensors]
     for suffix in PICTURES:
         folded = written(merge, tmp_path / f"graph.{suffix}")
@@ -200,8 +190,8 @@ def test_everything_unfolded_has_every_tensor(family, tmp_path) -> None:
         assert [name for name in names if name not in folded] != []
 
 
-def test_one_tensor_has_its_own_numbers(family, tmp_path) -> None:
-    merge = planned(family, DARE)
+def test_one_tensor_has_its_own_numbers(view_family, tmp_path) -> None:
+    merge = planned(view_family, DARE)
     for suffix in PICTURES:
         text = written(merge, tmp_path / f"graph.{suffix}", tensor=NAME)
         assert "factor=1.14" in text  # 5/11 of the way from 0.4 to 0.9, over the density

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
 from browser_support import opened
-from checkpoints import Shape, write_family
-from graph_support import LAYERS, RECIPES, planned
+from graph_support import RECIPES, planned
 from plait.engine.devices import pretended
 from plait.engine.units import format_bytes
 from plait.views.graph_document import document
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-
-@pytest.fixture(scope="module")
-def family(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("family")
-    write_family(folder, Shape(64, 176, LAYERS, 4, 2, 512))
-    return folder
-
-
-def test_of_several_processes_it_has_the_figures_of_a_machine(family) -> None:
-    merge = planned(family, RECIPES["ties"], shard_size=300_000, processes=3, workers=6)
+def test_of_several_processes_it_has_the_figures_of_a_machine(view_family) -> None:
+    merge = planned(view_family, RECIPES["ties"], shard_size=300_000, processes=3, workers=6)
     report, found = merge.report(), document(merge)
     totals, processes = found["totals"], found["processes"]
     assert totals == {name: report[name] for name in totals if name in report} | {
@@ -43,9 +31,9 @@ def test_of_several_processes_it_has_the_figures_of_a_machine(family) -> None:
     assert found["devices"] == [{"name": "cpu", "predicted_peak_bytes": totals["predicted_peak_bytes"]}]
 
 
-def test_of_several_machines_it_has_what_each_may_take(family) -> None:
+def test_of_several_machines_it_has_what_each_may_take(view_family) -> None:
     options = {"shard_size": 300_000, "memory": "6GiB", "workers": 1}
-    apart = planned(family, RECIPES["ties"], processes=4, processes_here=2, **options)
+    apart = planned(view_family, RECIPES["ties"], processes=4, processes_here=2, **options)
     totals = document(apart)["totals"]
     assert totals["workers"] == 2
     assert totals["budget_bytes"] == 6 << 30
@@ -55,12 +43,12 @@ def test_of_several_machines_it_has_what_each_may_take(family) -> None:
     assert "4 processes on 2 machines, each with 1 workers" in apart.summary()
 
 
-def test_devices_are_those_of_the_placement(family) -> None:
+def test_devices_are_those_of_the_placement(view_family) -> None:
     options = {"shard_size": 300_000, "workers": 4}
-    plain = document(planned(family, RECIPES["slerp"], **options))
+    plain = document(planned(view_family, RECIPES["slerp"], **options))
     assert [each["name"] for each in plain["devices"]] == ["cpu"]
     assert {each["device"] for each in plain["programs"]} == {"cpu"}
-    merge = planned(family, RECIPES["slerp"], device=pretended(), processes=2, **options)
+    merge = planned(view_family, RECIPES["slerp"], device=pretended(), processes=2, **options)
     (peak_bytes,) = merge.plan.placement.peaks_bytes
     found = document(merge, expand=True)
     cpu, device = found["devices"]
@@ -69,14 +57,14 @@ def test_devices_are_those_of_the_placement(family) -> None:
     # Dot products are the processor's, the sum that they weigh is the device's; copies stay.
     on_device = {program["device"] for program in found["programs"] if len(program["passes"]) > 1}
     assert on_device == {"pretended:0, cpu"}
-    launched = planned(family, RECIPES["slerp"], device=pretended(), processes=2, processes_here=2, **options)
+    launched = planned(view_family, RECIPES["slerp"], device=pretended(), processes=2, processes_here=2, **options)
     assert launched.report()["devices"] == [{"name": "pretended:0", "predicted_peak_bytes": peak_bytes}]
 
 
-def test_the_page_shows_one_process_of_those_that_are_alike(browser: Any, family) -> None:
-    merge = planned(family, RECIPES["ties"], shard_size=300_000, processes=2, workers=2, memory="3GiB")
-    merge.write_graph(family / "two.html")
-    with opened(browser, family / "two.html") as page:
+def test_the_page_shows_one_process_of_those_that_are_alike(browser: Any, view_family) -> None:
+    merge = planned(view_family, RECIPES["ties"], shard_size=300_000, processes=2, workers=2, memory="3GiB")
+    merge.write_graph(view_family / "two.html")
+    with opened(browser, view_family / "two.html") as page:
         page.locator("#overview").click()
         shown = page.locator("#panel").inner_text()
         labels = page.locator("#timeline .label").all_inner_texts()

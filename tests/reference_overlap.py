@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from reference import CANCELS, Answer
 
 if TYPE_CHECKING:
@@ -39,9 +40,16 @@ def magmax(q: Question) -> Answer:
     largest = sizes.max(axis=0)
     positive = ((parts == largest) & (sizes == largest)).any(axis=0)
     change = q.settings.get("lambda", 1.0) * np.where(positive, largest, -largest)
-    # +v and -v of different products may be equal but for rounding.
+    # +v and -v of different products may be equal but for rounding, or by it. They are equal anywhere if both products
+    # are exact, or of one weight.
     second = np.where(positive, -parts, parts).max(axis=0)
-    return _answer(base, change, np.abs(change), (second != largest) & (second >= largest * (1 - 2.0**-22)))
+    single = np.float32 if q.compute == torch.float32 else np.float64
+    weights = np.array([of.get("weight", 1.0) for of in q.of_models]).reshape(-1, *[1] * base.ndim)
+    exact = (parts.astype(single) == parts) & (weights.astype(single) == weights)
+    above, below = parts == largest, parts == -largest
+    alike = [exact, *(np.abs(weights) == weight for weight in np.unique(np.abs(weights)))]
+    tied = np.any([(above & each).any(axis=0) & (below & each).any(axis=0) for each in alike], axis=0)
+    return _answer(base, change, np.abs(change), (second >= largest * (1 - 2.0**-22)) & ~tied & (largest > 0))
 
 
 def ram(q: Question, boosts: Array | None = None) -> Answer:

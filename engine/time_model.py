@@ -148,17 +148,12 @@ def tensors_seconds(
     return on_host + max((moving, *device_seconds))
 
 
-def predicted_seconds(plan: Plan, rates: Rates = RATES) -> float:
-    """Seconds of the whole run, from its start to the finished folder."""
-    return shared_seconds([plan], rates)
-
-
 def shared_seconds(parts: Sequence[Plan], rates: Rates = RATES, *, together: int = 1) -> float:
-    """Seconds of a run that several processes share; ``together`` are on each machine, in the order of ``parts``.
+    """Seconds of a whole run, from its start to the finished folder, that processes share: each has one of ``parts``.
 
-    The machine that takes longest counts. Processes of one machine share its cores and its disk: they take as long as
-    the longest of them, and no less than one process that has the workers of all. Machines are taken to have a disk
-    each.
+    ``together`` are on each machine, in this order. The machine that takes longest counts. Processes of one machine
+    share its cores and its disk: they take as long as the longest of them, and no less than one process that has the
+    workers of all. Machines are taken to have a disk each.
     """
     times = {
         program: [pass_time(each, index, rates) for index in range(len(each.passes))]
@@ -170,6 +165,8 @@ def shared_seconds(parts: Sequence[Plan], rates: Rates = RATES, *, together: int
 
 def _machine_seconds(parts: Sequence[Plan], times: Mapping[Program, Sequence[PassTime]], rates: Rates) -> float:
     longest = max(_part_seconds(part, times, rates, part.workers, on_devices=True) for part in parts)
+    if len(parts) == 1:
+        return longest
     workers = sum(part.workers for part in parts)
     return max(longest, sum(_part_seconds(part, times, rates, workers, on_devices=False) for part in parts))
 

@@ -17,7 +17,7 @@ from plait.engine.plan import Plan, on_devices
 from plait.engine.rates import RATES, Rates
 from plait.engine.schedule import Place, order
 from plait.engine.shares import part_of, share_out
-from plait.engine.time_model import predicted_seconds, shared_seconds
+from plait.engine.time_model import shared_seconds
 from plait.engine.units import GIB
 from plait.ops.elementwise import add, cast, scale
 from resume_support import SHARD_BYTES
@@ -88,7 +88,7 @@ def test_more_machines_are_never_slower_and_more_processes_never_faster(
     assert side_by_side <= alone * (1 + 1e-9)
     # The same cores and the same disk: several processes are no faster than one that has the workers of all.
     assert side_by_side >= work_seconds([replace(plan, workers=workers * len(parts))], rates) * (1 - 1e-9)
-    assert apart == pytest.approx(max(predicted_seconds(part, rates) for part in parts) - rates.start_seconds)
+    assert apart == pytest.approx(max(shared_seconds([part], rates) for part in parts) - rates.start_seconds)
     if len(parts) == 1:
         assert alone == pytest.approx(side_by_side)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from merge_support import budgeted, compiled, graph_of, loads, model, program_of, save_model, write_recipe
 from plait.engine.errors import UsageError
 from plait.engine.rates import RATES, Rates
-from plait.engine.time_model import pass_seconds, pass_time, predicted_seconds, program_seconds
+from plait.engine.time_model import pass_seconds, pass_time, program_seconds, shared_seconds
 from plait.loaders.rates_file import read_rates
 from plait.ops.elementwise import add, cast, scale
 
@@ -88,7 +88,7 @@ def test_a_copy_is_cheaper_than_one_pass_and_that_than_several() -> None:
     def seconds(method: str, base: str = "base_model: a") -> float:
         text = f"merge_method: {method}\n{base}\nmodels: [{{model: b, parameters: {{weight: 0.4, density: 0.5}}}}]"
         plan = budgeted(compiled(text, *((a, b) if base else (b,))).graph)
-        return predicted_seconds(plan)
+        return shared_seconds([plan])
 
     assert seconds("passthrough", base="") < seconds("task_arithmetic") < seconds("dare_ties") < seconds("ties")
 
@@ -107,13 +107,13 @@ def test_a_machine_so_many_times_slower_takes_so_many_times_longer(factor: float
         RATES.start_seconds * factor,
     )
     plan = budgeted(graph_of(copy(), scaled(), scaled(3)), workers=2)
-    assert predicted_seconds(plan, slower) == pytest.approx(factor * predicted_seconds(plan))
+    assert shared_seconds([plan], slower) == pytest.approx(factor * shared_seconds([plan]))
 
 
 def test_the_run_is_the_sum_of_its_tensors_and_each_of_its_passes() -> None:
     plan = budgeted(graph_of(copy(), scaled(), scaled(), scaled(3)), workers=2)
     tensors = program_seconds(plan)
-    assert predicted_seconds(plan) == pytest.approx(
+    assert shared_seconds([plan]) == pytest.approx(
         RATES.start_seconds + sum(tensors[island.program] for island in plan.graph.islands)
     )
     assert {program: sum(passes) for program, passes in pass_seconds(plan).items()} == pytest.approx(tensors)
@@ -126,7 +126,7 @@ def test_plan_report_manifest_and_dry_run_say_how_long_it_takes(tmp_path: Path) 
         save_model(tmp_path / name, {"weight": torch.ones(512, 512)})
     recipe = write_recipe(tmp_path / "recipe.yml", RECIPE.format(method="ties"))
     plan = plait.plan(recipe)
-    assert plan.predicted_seconds == predicted_seconds(plan.plan) > 0
+    assert plan.predicted_seconds == shared_seconds([plan.plan]) > 0
     assert plan.report()["predicted_seconds"] == round(plan.predicted_seconds, 3)
     result = plan.run(tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "plait-manifest.json").read_text())
